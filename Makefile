@@ -1,0 +1,56 @@
+# Every target works on a fresh clone with Python 3.13 and make alone; `make setup` brings the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+# Unset: where it is set, nothing is compiled and every start is two to three times slower.
+unexport PYTHONDONTWRITEBYTECODE
+
+UV_VERSION := 0.13.9
+UV := .tools/uv/bin/uv
+PYTHON := .venv/bin/python
+LOCKS := src/requirements.txt requirements-dev.txt
+export UV_PYTHON_DOWNLOADS ?= automatic
+export PYTHONPATH := src:.
+
+.PHONY: help setup lock run explain serve emulator ledger test check
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+setup: .venv/.locked ## .venv with Python 3.13, everything locked and installed
+
+.venv/.locked: $(LOCKS) | $(UV)
+	@$(UV) venv -q --allow-existing --python 3.13 .venv
+	@$(UV) pip sync -q --require-hashes $(LOCKS)
+	@touch $@
+
+$(UV):
+	@if command -v uv >/dev/null; then mkdir -p $(@D) && ln -s "$$(command -v uv)" $@; \
+	else python3 -m venv .tools/uv && .tools/uv/bin/python -m pip install -q --disable-pip-version-check 'uv==$(UV_VERSION)'; fi
+
+run: setup ## the main job against the emulator; EVENT=events/x.json for that one; LIVE=1 asks the real service
+	@$(PYTHON) -m local run $(if $(EVENT),"$(EVENT)") $(if $(LIVE),--live)
+
+explain: setup ## what would be asked for EVENT=events/x.json, and why; nothing is sent
+	@$(PYTHON) -m local explain "$(EVENT)"
+
+emulator: setup ## the emulator alone, on PORT=18080
+	@$(PYTHON) -m local emulator --port $(or $(PORT),18080)
+
+test: setup ## the tests, with branch coverage of src
+	@$(PYTHON) -m coverage erase
+	@$(PYTHON) -m pytest -n 2 --cov=src --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+
+check: setup ## all that CI runs
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+	@$(MAKE) --no-print-directory test
+
+LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --custom-compile-command "make lock"
+lock: | $(UV) ## write every lock file anew: names, versions and hashes, no addresses
+	$(LOCK) --upgrade pyproject.toml -o src/requirements.txt
+	$(LOCK) --upgrade --group dev -c src/requirements.txt -o requirements-dev.txt
+	for tool in tests/tools/*.in; do $(LOCK) --upgrade "$$tool" -o "$${tool%.in}.txt"; done
+	cd tests/tools/node && npm install --package-lock-only --omit-lockfile-registry-resolved=true

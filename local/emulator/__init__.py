@@ -1,0 +1,47 @@
+"""An embedded Security Center: real HTTP on 127.0.0.1, real signatures, faults on demand.
+
+Never deployed. Any official Alibaba Cloud SDK can talk to it with the credentials below.
+"""
+
+from .behaviour import Behaviour, EndState
+from .calls import Call
+from .faults import (
+    CanCreateFalse,
+    CapReached,
+    Fault,
+    LateTask,
+    NoTaskId,
+    Redirect,
+    Refuse,
+    ResetAfter,
+    ResetBefore,
+    Silence,
+    Slow,
+    Throttle,
+    Unreadable,
+)
+from .server import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from .tasks import Task
+
+__all__ = [
+    "ACCESS_KEY_ID",
+    "ACCESS_KEY_SECRET",
+    "Behaviour",
+    "Call",
+    "CanCreateFalse",
+    "CapReached",
+    "Emulator",
+    "EndState",
+    "Fault",
+    "LateTask",
+    "NoTaskId",
+    "Redirect",
+    "Refuse",
+    "ResetAfter",
+    "ResetBefore",
+    "Silence",
+    "Slow",
+    "Task",
+    "Throttle",
+    "Unreadable",
+]

@@ -1,0 +1,1 @@
+"""Timers and webhooks become Alibaba Cloud Security Center one-time tasks."""

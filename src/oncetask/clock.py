@@ -1,0 +1,34 @@
+"""Time as the rest of the code sees it: injected, never read. Only `wiring` makes the real clock."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def now_s(self) -> float:
+        """Wall clock, epoch seconds; may step."""
+
+    def elapsed_s(self) -> float:
+        """Seconds since some moment; never steps."""
+
+    def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment by which something must have ended."""
+
+    clock: Clock
+    ends_elapsed_s: float
+
+    @classmethod
+    def after(cls, seconds: float, clock: Clock) -> "Deadline":
+        """That many seconds from now."""
+        return cls(clock, clock.elapsed_s() + seconds)
+
+    def left_s(self) -> float:
+        """Seconds left; negative once it has passed."""
+        return self.ends_elapsed_s - self.clock.elapsed_s()

@@ -1,0 +1,51 @@
+"""Where the access key for Security Center comes from. Values are read when asked for, never shown."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from oncetask.errors import CredentialsUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """One set of keys; only the access key's id may be shown."""
+
+    access_key_id: str
+    access_key_secret: str = field(repr=False)
+    security_token: str | None = field(default=None, repr=False)
+
+    def hide(self, text: str) -> str:
+        """The text with every value of these keys starred out."""
+        for value in (self.access_key_id, self.access_key_secret, self.security_token):
+            text = text.replace(value, "***") if value else text
+        return text
+
+
+class Credentials(Protocol):
+    """A source of keys."""
+
+    def keys(self) -> Keys:
+        """Keys that are valid now. Raises CredentialsUnavailable."""
+
+    def renew(self) -> bool:
+        """Forget what is cached, if there can be something newer: whether there can."""
+
+
+@dataclass(frozen=True, slots=True)
+class FixedKeys:
+    """Keys that the environment gave at start; None where it gave none."""
+
+    given: Keys | None
+
+    def keys(self) -> Keys:
+        """See `Credentials`."""
+        if self.given is None:
+            raise CredentialsUnavailable(
+                "there is no access key: set ALIBABA_CLOUD_ACCESS_KEY_ID and"
+                " ALIBABA_CLOUD_ACCESS_KEY_SECRET, or another ONCETASK_CREDENTIALS"
+            )
+        return self.given
+
+    def renew(self) -> bool:
+        """See `Credentials`: the environment of a process never changes."""
+        return False

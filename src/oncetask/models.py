@@ -1,0 +1,247 @@
+"""The nouns: what is asked of Security Center, what it answers, and what becomes of an event.
+
+All are frozen. Field names are the outside's own: Alibaba Cloud's inside `request` and `response`,
+snake_case around them.
+"""
+
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from oncetask.errors import Kind, Rejection
+
+TASK_TYPES = (
+    "CLIENT_PROBLEM_CHECK",
+    "CLIENT_DEV_OPS",
+    "ASSET_SECURITY_CHECK",
+    "ASSETS_COLLECTION",
+    "IMAGE_SCAN",
+    "AI_SECURITY_CHECK",
+    "IDC_PROBE_SCAN",
+    "ATTACK_SURFACE_SCAN",
+    "ASSET_EXPOSURE_SCAN",
+    "VUL_CHECK_TASK",
+)
+"""The ten types of GenerateOnceTask (docstring of alibabacloud-sas20181203 10.3.2)."""
+
+RUNS_ON_HOSTS = "CLIENT_DEV_OPS"
+"""The type that runs operations on hosts: guarded at start, never asked twice."""
+
+
+class Trigger(StrEnum):
+    """What starts a route."""
+
+    TIMER = "timer"
+    WEBHOOK = "webhook"
+
+
+class Status(StrEnum):
+    """What became of an event."""
+
+    CREATED = "created"
+    DUPLICATE = "duplicate"
+    PENDING = "pending"
+    UNKNOWN = "unknown"
+    IGNORED = "ignored"
+    REJECTED = "rejected"
+    FAILED = "failed"
+    FINISHED = "finished"
+
+
+class Ours(BaseModel):
+    """What we write: nothing unknown in it, nothing changed after."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class TaskRequest(Ours):
+    """The four fields of one GenerateOnceTask request; Param as an object."""
+
+    task_type: str = Field(alias="TaskType")
+    task_name: str = Field(alias="TaskName")
+    param: dict[str, Any] = Field(alias="Param")
+    source: str = Field(alias="Source")
+
+    def query(self) -> dict[str, str]:
+        """The request as it travels: every parameter in the query string, Param as compact JSON."""
+        return {
+            "TaskType": self.task_type,
+            "TaskName": self.task_name,
+            "Param": compact_json(self.param),
+            "Source": self.source,
+        }
+
+    def line_bytes(self) -> int:
+        """Length of the HTTP request line that carries it, in bytes."""
+        return len(f"POST /?{urlencode(self.query())} HTTP/1.1")
+
+
+class TaskResponse(BaseModel):
+    """The seven fields of GenerateOnceTask's answer; null where the service left one out.
+
+    Numbers and texts are taken as they come: the published types contradict the published
+    examples, and a surprising type must not turn a created task into an unreadable answer.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    request_id: str | None = Field(default=None, alias="RequestId")
+    can_create: bool | None = Field(default=None, alias="CanCreate")
+    last_task: str | int | None = Field(default=None, alias="LastTask")
+    collect_time_ms: int | str | None = Field(default=None, alias="CollectTime")
+    total_count: int | str | None = Field(default=None, alias="TotalCount")
+    task_id: str | None = Field(default=None, alias="TaskId")
+    finish_count: int | str | None = Field(default=None, alias="FinishCount")
+
+
+class ErrorInfo(Ours):
+    """Why an event is not (yet) a task, and who must act. `code` is the service's own where it gave one."""
+
+    kind: Kind
+    code: str
+    message: str
+    http_status: int | None = None
+    request_id: str | None = None
+
+
+class Finish(Ours):
+    """How a task ended, as the service said it."""
+
+    state: Literal["SUCCESS", "FAIL", "TIMEOUT", "LOST"]
+    finished_at: str
+    finish_count: int | None = None
+    total_count: int | None = None
+
+
+class Outcome(StrEnum):
+    """What one call of GenerateOnceTask came to, by what must happen next."""
+
+    CREATED = "created"
+    CAP_REACHED = "cap_reached"
+    THROTTLED = "throttled"
+    NOT_CONNECTED = "not_connected"
+    OPERATOR = "operator"
+    REFUSED = "refused"
+    LOST = "lost"
+
+
+class Answer(Ours):
+    """One call's outcome, as it is recorded on its ask. `task_id` is set exactly where it is CREATED."""
+
+    outcome: Outcome
+    task_id: str | None = None
+    response: TaskResponse | None = None
+    error: ErrorInfo | None = None
+    retry_after_ms: int | None = None
+
+    @property
+    def asks_may_go_on(self) -> bool:
+        """False where whoever asked must ask for no more in this invocation."""
+        if self.outcome is Outcome.CREATED:
+            return self.response is None or self.response.can_create is not False
+        return self.outcome in {Outcome.REFUSED, Outcome.LOST}
+
+
+Instant = Annotated[str, Field(description="UTC, ISO 8601 with milliseconds and Z")]
+
+
+class Result(Ours):
+    """What became of one event: returned, answered, logged and printed in this one shape."""
+
+    event_id: str | None
+    status: Status
+    trigger: Trigger
+    route: str | None
+    request: TaskRequest | None
+    task_id: str | None
+    response: TaskResponse | None
+    shared_by: Annotated[int, Field(description="how many events the one task serves; 0: no task")]
+    attempts: Annotated[int, Field(description="how often Security Center was asked for it")]
+    error: ErrorInfo | None
+    finish: Finish | None
+    received_at: Instant
+    settled_at: Instant | None
+
+    def document(self) -> dict[str, Any]:
+        """The result as JSON data."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def results_document(results: list[dict[str, Any]]) -> dict[str, Any]:
+    """`{"results", "counts"}` of result documents, every status counted, zeros included."""
+    counts = dict.fromkeys(
+        (
+            Status.CREATED,
+            Status.DUPLICATE,
+            Status.PENDING,
+            Status.UNKNOWN,
+            Status.IGNORED,
+            Status.REJECTED,
+            Status.FAILED,
+            Status.FINISHED,
+        ),
+        0,
+    )
+    for result in results:
+        counts[Status(result["status"])] += 1
+    return {"results": results, "counts": {str(status): n for status, n in counts.items()}}
+
+
+def rejection(  # noqa: PLR0913 - each names one field of the result
+    error: Rejection,
+    *,
+    trigger: Trigger,
+    route: str | None,
+    event_id: str | None,
+    now_s: float,
+    request: TaskRequest | None = None,
+) -> Result:
+    """The `rejected` result of an event that never reached the ledger."""
+    return Result(
+        event_id=event_id,
+        status=Status.REJECTED,
+        trigger=trigger,
+        route=route,
+        request=request,
+        task_id=None,
+        response=None,
+        shared_by=0,
+        attempts=0,
+        error=ErrorInfo(kind=Kind.SENDER, code=error.code, message=error.message),
+        finish=None,
+        received_at=instant(now_s),
+        settled_at=instant(now_s),
+    )
+
+
+def ignored(*, trigger: Trigger, route: str, event_id: str, now_s: float) -> Result:
+    """The `ignored` result: the route's `when` is not true, or `each` gave nothing."""
+    return Result(
+        event_id=event_id,
+        status=Status.IGNORED,
+        trigger=trigger,
+        route=route,
+        request=None,
+        task_id=None,
+        response=None,
+        shared_by=0,
+        attempts=0,
+        error=None,
+        finish=None,
+        received_at=instant(now_s),
+        settled_at=instant(now_s),
+    )
+
+
+def instant(at_s: float) -> str:
+    """Epoch seconds as `2026-11-24T05:00:00.123Z`."""
+    return datetime.fromtimestamp(at_s, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def compact_json(value: object) -> str:
+    """JSON text without spaces, non-ASCII as it is."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)

@@ -1,0 +1,246 @@
+"""What the environment says, checked once. A wrong value is named by its variable and never shown."""
+
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+
+from oncetask.errors import SettingsError
+
+_CHINA = "tds.cn-shanghai.aliyuncs.com"
+_ELSEWHERE = "tds.ap-southeast-1.aliyuncs.com"
+
+REGION_HOSTS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            *("cn-qingdao", "cn-beijing", "cn-zhangjiakou", "cn-huhehaote", "cn-wulanchabu"),
+            *("cn-hangzhou", "cn-shanghai", "cn-nanjing", "cn-fuzhou", "cn-shenzhen", "cn-heyuan"),
+            *("cn-guangzhou", "cn-chengdu", "cn-hongkong", "cn-beijing-finance-1"),
+            *("cn-hangzhou-finance", "cn-shanghai-finance-1", "cn-shenzhen-finance-1"),
+            *("cn-heyuan-acdr-1", "cn-north-2-gov-1", "cn-qingdao-acdr-ut-1", "cn-shanghai-mybk"),
+            *("cn-wuhan-lr", "cn-zhengzhou-jva"),
+        ),
+        _CHINA,
+    ),
+    **dict.fromkeys(
+        (
+            *("ap-southeast-1", "ap-southeast-2", "ap-southeast-3", "ap-southeast-5"),
+            *("ap-southeast-6", "ap-southeast-7", "ap-northeast-1", "ap-northeast-2", "ap-south-1"),
+            *("eu-central-1", "eu-west-1", "us-east-1", "us-west-1", "me-east-1", "me-central-1"),
+        ),
+        _ELSEWHERE,
+    ),
+}
+"""Region id to host (endpoint map of alibabacloud-sas20181203 10.3.2). Tea itself would turn an
+unknown region into a host that does not exist."""
+
+_LEDGER = re.compile(r"memory://|sqlite:///.+|dynamodb://[A-Za-z0-9_.-]{3,255}")
+_CREDENTIALS = re.compile(r"env|keyless|secretsmanager:\S+")
+DEFAULT_ROUTES = Path(__file__).resolve().parent.parent / "routes.toml"
+
+
+def _split_at_commas(value: object) -> object:
+    """A comma-separated variable as a tuple of its trimmed, non-empty parts."""
+    return tuple(part.strip() for part in str(value).split(",") if part.strip())
+
+
+def endpoint_url(value: str) -> str:
+    """`https://host[:port]` of a host, host:port or URL; `http` only towards loopback, where it is the
+    default. Raises ValueError.
+    """
+    given = urlsplit(value if "://" in value else f"//{value}")
+    if not given.hostname or given.path.strip("/") or given.query or given.fragment or "@" in value:
+        raise ValueError
+    loopback = _is_loopback(given.hostname)
+    scheme = given.scheme or ("http" if loopback else "https")
+    if scheme != "https" and not (scheme == "http" and loopback):
+        raise ValueError
+    _ = given.port  # raises ValueError where it is none
+    return f"{scheme}://{given.netloc}"
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _known_region(value: str) -> str:
+    if value not in REGION_HOSTS:
+        raise ValueError
+    return value
+
+
+def _known_ledger(value: str) -> str:
+    if _LEDGER.fullmatch(value) is None:
+        raise ValueError
+    return value
+
+
+def _known_credentials(value: str) -> str:
+    if _CREDENTIALS.fullmatch(value) is None:
+        raise ValueError
+    return value
+
+
+EndpointUrl = Annotated[str, AfterValidator(endpoint_url)]
+_AN_ENDPOINT = "a host, host:port or URL; plain http only towards loopback"
+
+
+class Settings(BaseModel):
+    """The environment's variables under their own names. Each description says what a value must be."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+
+    region: Annotated[str, AfterValidator(_known_region)] = Field(
+        "ap-southeast-1",
+        alias="ONCETASK_REGION",
+        description="a region id that Security Center knows, such as ap-southeast-1 or cn-shanghai",
+    )
+    endpoint: EndpointUrl | None = Field(None, alias="ONCETASK_ENDPOINT", description=_AN_ENDPOINT)
+    routes: Path = Field(DEFAULT_ROUTES, alias="ONCETASK_ROUTES", description="the path of a file")
+    ledger: Annotated[str, AfterValidator(_known_ledger)] = Field(
+        "memory://",
+        alias="ONCETASK_LEDGER",
+        description="memory://, sqlite:///ABSOLUTE/PATH or dynamodb://TABLE; in AWS Lambda it must be set",
+    )
+    credentials: Annotated[str, AfterValidator(_known_credentials)] = Field(
+        "env",
+        alias="ONCETASK_CREDENTIALS",
+        description="env, secretsmanager:SECRET_ID or keyless",
+    )
+    access_key_id: str | None = Field(
+        None, alias="ALIBABA_CLOUD_ACCESS_KEY_ID", description="an access key id"
+    )
+    access_key_secret: SecretStr | None = Field(
+        None, alias="ALIBABA_CLOUD_ACCESS_KEY_SECRET", description="that key's secret"
+    )
+    security_token: SecretStr | None = Field(
+        None, alias="ALIBABA_CLOUD_SECURITY_TOKEN", description="the token of temporary keys"
+    )
+    role_arn: str | None = Field(
+        None, alias="ALIBABA_CLOUD_ROLE_ARN", description="the RAM role to assume; keyless needs it"
+    )
+    oidc_provider_arn: str | None = Field(
+        None,
+        alias="ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
+        description="the RAM OIDC provider that trusts this AWS account; keyless needs it",
+    )
+    oidc_audience: str | None = Field(
+        None,
+        alias="ONCETASK_OIDC_AUDIENCE",
+        description="the audience that the RAM OIDC provider lists; keyless needs it",
+    )
+    alibaba_sts_endpoint: EndpointUrl | None = Field(
+        None, alias="ONCETASK_ALIBABA_STS_ENDPOINT", description=_AN_ENDPOINT
+    )
+    connect_timeout_ms: int = Field(
+        2000,
+        alias="ONCETASK_CONNECT_TIMEOUT_MS",
+        ge=1,
+        le=60_000,
+        description="a whole number of milliseconds from 1 to 60000",
+    )
+    read_timeout_ms: int = Field(
+        5000,
+        alias="ONCETASK_READ_TIMEOUT_MS",
+        ge=1,
+        le=60_000,
+        description="a whole number of milliseconds from 1 to 60000",
+    )
+    look_s: int = Field(
+        180,
+        alias="ONCETASK_LOOK_S",
+        ge=5,
+        le=86_400,
+        description="a whole number of seconds, at least 5",
+    )
+    cap_codes: tuple[str, ...] = Field(
+        (), alias="ONCETASK_CAP_CODES", description="error codes separated by commas"
+    )
+    extra_task_types: tuple[str, ...] = Field(
+        (), alias="ONCETASK_EXTRA_TASK_TYPES", description="task types separated by commas"
+    )
+    aws_region: str | None = Field(
+        None, alias="AWS_REGION", description="the AWS region of the ledger and the secrets"
+    )
+    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID", description="an AWS access key id")
+    aws_secret_access_key: SecretStr | None = Field(
+        None, alias="AWS_SECRET_ACCESS_KEY", description="that key's secret"
+    )
+    aws_session_token: SecretStr | None = Field(
+        None, alias="AWS_SESSION_TOKEN", description="the token of temporary keys"
+    )
+    aws_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL", description=_AN_ENDPOINT)
+    dynamodb_endpoint: EndpointUrl | None = Field(
+        None, alias="AWS_ENDPOINT_URL_DYNAMODB", description=_AN_ENDPOINT
+    )
+    aws_sts_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL_STS", description=_AN_ENDPOINT)
+    secrets_manager_endpoint: EndpointUrl | None = Field(
+        None, alias="AWS_ENDPOINT_URL_SECRETS_MANAGER", description=_AN_ENDPOINT
+    )
+    ssm_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL_SSM", description=_AN_ENDPOINT)
+    function_name: str | None = Field(None, alias="AWS_LAMBDA_FUNCTION_NAME", description="set by AWS Lambda")
+    service: str = Field("oncetask", alias="POWERTOOLS_SERVICE_NAME", description="a name")
+    metrics_namespace: str = Field("OnceTask", alias="POWERTOOLS_METRICS_NAMESPACE", description="a name")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO",
+        alias="POWERTOOLS_LOG_LEVEL",
+        description="DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_typed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Empty variables count as absent; lists are split at commas; the level's case is free."""
+        found = {name: value for name, value in given.items() if value != ""}
+        for name in ("ONCETASK_CAP_CODES", "ONCETASK_EXTRA_TASK_TYPES"):
+            if name in found:
+                found[name] = _split_at_commas(found[name])
+        if "POWERTOOLS_LOG_LEVEL" in found:
+            found["POWERTOOLS_LOG_LEVEL"] = str(found["POWERTOOLS_LOG_LEVEL"]).upper()
+        return found
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """The checked settings. Raises SettingsError: one line naming a variable and what it should be."""
+        try:
+            settings = cls.model_validate(dict(environment))
+        except ValidationError as error:
+            variable = str(error.errors(include_input=False)[0]["loc"][0])
+            raise SettingsError(_must_be(variable)) from None
+        settings._check_what_depends()
+        return settings
+
+    def _check_what_depends(self) -> None:
+        """What one variable asks of another."""
+        if self.function_name and "ledger" not in self.model_fields_set:
+            raise SettingsError(_must_be("ONCETASK_LEDGER"))
+        if self.ledger.startswith("dynamodb:") and self.aws_region is None:
+            raise SettingsError(_must_be("AWS_REGION"))
+        if self.credentials == "keyless":
+            for variable, value in (
+                ("ALIBABA_CLOUD_ROLE_ARN", self.role_arn),
+                ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", self.oidc_provider_arn),
+                ("ONCETASK_OIDC_AUDIENCE", self.oidc_audience),
+            ):
+                if value is None:
+                    raise SettingsError(_must_be(variable))
+
+
+def _must_be(variable: str) -> str:
+    descriptions = {field.alias: field.description for field in Settings.model_fields.values()}
+    return f"{variable} must be {descriptions[variable]}"

@@ -1,0 +1,363 @@
+"""The one path: record, take the type's place, ask, answer on the ask, settle its events.
+
+Nothing is asked before it is recorded. What is not asked now, for whatever reason, is left to the
+next sweep; what was asked and then not written down is found by it.
+"""
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from oncetask.clock import Clock, Deadline
+from oncetask.coalesce import merged_request
+from oncetask.errors import Code, DamagedRecord, Kind, LedgerUnavailable, Rejection
+from oncetask.ledgers import Ask, Event, Kept, Ledger, Place
+from oncetask.models import (
+    Answer,
+    ErrorInfo,
+    Outcome,
+    Result,
+    Status,
+    Trigger,
+    instant,
+    rejection,
+)
+from oncetask.settling import Jitter, Settlement
+
+if TYPE_CHECKING:  # Tea is not imported before somebody asks
+    from oncetask.security_center import SecurityCenter
+
+CLAIM_SLACK_S = 5.0
+"""A claim ends this long after its own call must have ended."""
+PLACE_PATIENCE_S = 1.0
+PLACE_POLL_S = 0.02
+OLDEST_OPEN = 2000
+"""How many open events are looked at, at most."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What one invocation did, for its reply, its log and its metrics."""
+
+    results: list[Result] = field(default_factory=list)
+    create_latencies_ms: list[float] = field(default_factory=list)
+    adopted: int = 0
+    asked_again: int = 0
+    second_tasks: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One ask and where it left its events."""
+
+    ask: Ask
+    answer: Answer
+    events: list[Event]
+
+
+@dataclass(slots=True)
+class _Turn:
+    """How far one delivery or tick may go on asking."""
+
+    report: Report
+    deadline: Deadline
+    last_ask: Deadline | None
+    taken_types: set[str] = field(default_factory=set)
+    stopped: bool = False
+
+    @property
+    def has_asked(self) -> bool:
+        """Once Security Center has answered, a failing ledger does not change what is reported."""
+        return bool(self.report.create_latencies_ms)
+
+    def patience_s(self) -> float:
+        """How long to wait for a place that is taken."""
+        return PLACE_PATIENCE_S if self.last_ask is None else min(PLACE_PATIENCE_S, self.last_ask.left_s())
+
+
+@dataclass(frozen=True, slots=True)
+class Submitter:
+    """The path over one ledger and one Security Center, which is opened at the first ask."""
+
+    ledger: Ledger
+    security_center: "Callable[[], SecurityCenter]"
+    clock: Clock
+    jitter: Jitter
+
+    def submit(
+        self,
+        drafts: Sequence[Event | Result],
+        *,
+        deadline: Deadline,
+        last_ask: Deadline | None = None,
+    ) -> Report:
+        """A result for every draft, in order; results among the drafts pass through.
+
+        `last_ask`: no ask begins after it. Raises LedgerUnavailable as long as nothing was asked.
+        """
+        report = Report()
+        first_of_id: dict[str, Event | Result] = {}
+        fresh: list[Event] = []
+        waiting_types = self._types_that_wait(drafts)
+        for draft in drafts:
+            if isinstance(draft, Event) and draft.event_id not in first_of_id:
+                outcome = self._record(draft, waiting_types, deadline)
+                first_of_id[draft.event_id] = outcome
+                if isinstance(outcome, Event):
+                    fresh.append(outcome)
+        for event in self._ask_in_turn(fresh, _Turn(report, deadline, last_ask)):
+            first_of_id[event.event_id] = event
+        report.results = _results_in_order(drafts, first_of_id)
+        return report
+
+    # -- recording ----------------------------------------------------------------------------
+
+    def _types_that_wait(self, drafts: Iterable[Event | Result]) -> set[str]:
+        """Of the drafts' task types, those of which something due waits already: nobody overtakes it."""
+        wanted = {
+            draft.request.task_type for draft in drafts if isinstance(draft, Event) and draft.submit == "now"
+        }
+        found: set[str] = set()
+        if not wanted:
+            return found
+        now_s = self.clock.now_s()
+        for waiting in islice(self.ledger.waiting(), OLDEST_OPEN):
+            if waiting.task_type in wanted and waiting.due_s is not None and waiting.due_s <= now_s:
+                found.add(waiting.task_type)
+            if found == wanted:
+                break
+        return found
+
+    def _record(self, draft: Event, waiting_types: set[str], deadline: Deadline) -> Event | Result:
+        """The new event; or the result of one that cannot be new. A new event that its own handler
+        will ask for is not due before that handler must have ended.
+        """
+        claimed = draft.submit == "now" and draft.request.task_type not in waiting_types
+        now_s = self.clock.now_s()
+        due_s = now_s + max(0.0, deadline.left_s()) + CLAIM_SLACK_S if claimed else now_s
+        event = draft.model_copy(update={"due_s": due_s})
+        try:
+            kept, is_new = self.ledger.record(event)
+        except DamagedRecord:
+            return damaged(draft.event_id, now_s)
+        if is_new:
+            return kept
+        return _seen_again(draft, kept, now_s)
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def _ask_in_turn(self, events: list[Event], turn: _Turn) -> list[Event]:
+        """Where the new events stand once all are asked for that may be asked for now."""
+        now_s = self.clock.now_s()
+        stand: list[Event] = []
+        for event in events:
+            if event.due_s <= now_s:  # the sweep's, from the start
+                stand.append(event)
+                continue
+            asked = self._ask_alone(event, turn)
+            stand += asked.events if asked else [self._leave(event, turn)]
+        return stand
+
+    def _ask_alone(self, event: Event, turn: _Turn) -> Asked | None:
+        """One event's ask; None where it has to wait."""
+        task_type = event.request.task_type
+        if task_type in turn.taken_types or not self._may_begin(turn):
+            return None
+        try:
+            asked = self.ask([event], turn.report, turn.deadline, patience_s=turn.patience_s())
+        except LedgerUnavailable:
+            if not turn.has_asked:
+                raise
+            asked = None
+        if asked is None:
+            turn.taken_types.add(task_type)
+        elif not asked.answer.asks_may_go_on:
+            turn.stopped = True
+        return asked
+
+    def _may_begin(self, turn: _Turn) -> bool:
+        in_time = turn.last_ask is None or turn.last_ask.left_s() > 0
+        return in_time and not turn.stopped and self.security_center().has_time(turn.deadline)
+
+    def _leave(self, event: Event, turn: _Turn) -> Event:
+        """Give a new event to the next sweep."""
+        left = event.model_copy(update={"due_s": self.clock.now_s()})
+        try:
+            self.ledger.change_event(event.event_id, lambda kept: left if kept == event else kept)
+        except LedgerUnavailable:
+            if not turn.has_asked:
+                raise
+        return left
+
+    def ask(
+        self, events: Sequence[Event], report: Report, deadline: Deadline, *, patience_s: float
+    ) -> Asked | None:
+        """Ask for one task that serves these events of one type; None where that was not possible:
+        the type's place is taken, or the events have changed.
+
+        Raises LedgerUnavailable as long as Security Center was not asked; afterwards the answer
+        stands, whatever the ledger does.
+        """
+        claim_s = self._longest_call_s(deadline) + CLAIM_SLACK_S
+        ask_id = secrets.token_hex(16)
+        place = self._take_place(events[0].request.task_type, ask_id, claim_s, patience_s)
+        if place is None:
+            return None
+        unchanged = [event for event in self.ledger.events(e.event_id for e in events) if event in events]
+        if not unchanged:
+            self.ledger.give_place_back(place)
+            return None
+        ask = self._new_ask(ask_id, unchanged, claim_s)
+        self.ledger.record_ask(ask)
+        answer = self.send(ask, report, deadline)
+        if answer is None:
+            self.ledger.give_place_back(place)
+            return None
+        return self._written_down(ask, answer, unchanged, place)
+
+    def _longest_call_s(self, deadline: Deadline) -> float:
+        return max(0.0, min(deadline.left_s(), 2 * self.security_center().call_timeout_s()))
+
+    def _take_place(
+        self, task_type: str, ask_id: str, claim_s: float, patience_s: float
+    ) -> Kept[Place] | None:
+        waited = Deadline.after(patience_s, self.clock)
+        while True:
+            claim_ends_s = self.clock.now_s() + claim_s
+            place = self.ledger.take_place(
+                Place(task_type=task_type, ask_id=ask_id, claim_ends_s=claim_ends_s)
+            )
+            if place is not None or waited.left_s() <= 0:
+                return place
+            self.clock.sleep(PLACE_POLL_S)
+
+    def _new_ask(self, ask_id: str, events: Sequence[Event], claim_s: float) -> Ask:
+        now_s = self.clock.now_s()
+        return Ask(
+            ask_id=ask_id,
+            request=merged_request(events),
+            event_ids=tuple(event.event_id for event in events),
+            first_sent_s=now_s,
+            last_sent_s=now_s,
+            claim=secrets.token_hex(8),
+            claim_ends_s=now_s + claim_s,
+        )
+
+    def send(self, ask: Ask, report: Report, deadline: Deadline) -> Answer | None:
+        """Security Center's answer to a recorded ask; None where its claim, or the time, has run out:
+        then nothing is sent, and the ask is closed if it is still ours.
+        """
+        late = self.clock.now_s() >= ask.claim_ends_s - CLAIM_SLACK_S
+        if late or not self.security_center().has_time(deadline):
+            now_s = self.clock.now_s()
+            self.ledger.change_ask(
+                ask.ask_id,
+                lambda kept: kept.model_copy(update={"ended_s": now_s}) if kept == ask else kept,
+            )
+            return None
+        began_s = self.clock.elapsed_s()
+        answer = self.security_center().generate(ask.request, deadline)
+        report.create_latencies_ms.append((self.clock.elapsed_s() - began_s) * 1000)
+        return answer
+
+    # -- after the answer ---------------------------------------------------------------------
+
+    def _written_down(self, ask: Ask, answer: Answer, events: Sequence[Event], place: Kept[Place]) -> Asked:
+        """The answer on the ask, then on its events, then the place given back; what cannot be written
+        is left to the next sweep, and reported all the same.
+        """
+        settlement = self._settlement(ask, answer, events)
+        reported = [settlement.apply(event) for event in events]
+        try:
+            if self.answer_ask(ask, answer) is None:
+                return Asked(ask, answer, reported)
+            stand = self.settle(ask, answer)
+            if answer.outcome is not Outcome.LOST:
+                self.ledger.give_place_back(place)
+        except (LedgerUnavailable, DamagedRecord):
+            return Asked(ask, answer, reported)
+        return Asked(ask, answer, stand)
+
+    def answer_ask(self, ask: Ask, answer: Answer) -> Ask | None:
+        """The ask with its answer on it; None where another process has taken it over."""
+        now_s = self.clock.now_s()
+        update: dict[str, object] = (
+            {"lost": answer.error}
+            if answer.outcome is Outcome.LOST
+            else {"answer": answer, "answered_s": now_s}
+        )
+
+        def answered(kept: Ask) -> Ask:
+            ours = kept.claim == ask.claim and kept.unresolved
+            return kept.model_copy(update=update) if ours else kept
+
+        kept = self.ledger.change_ask(ask.ask_id, answered)
+        return kept if kept is not None and kept.claim == ask.claim else None
+
+    def settle(self, ask: Ask, answer: Answer) -> list[Event]:
+        """The ask's events as the answer leaves them. Done again after a death, it finishes the rest."""
+        settlement = self._settlement(ask, answer, self.ledger.events(ask.event_ids))
+        changed = (self.ledger.change_event(event_id, settlement.apply) for event_id in ask.event_ids)
+        return [event for event in changed if event is not None]
+
+    def _settlement(self, ask: Ask, answer: Answer, events: Sequence[Event]) -> Settlement:
+        return Settlement.of(ask, answer, events, now_s=self.clock.now_s(), jitter=self.jitter)
+
+
+def _results_in_order(
+    drafts: Sequence[Event | Result], first_of_id: dict[str, Event | Result]
+) -> list[Result]:
+    """One result a draft; of equal ids the first counts, and the rest are duplicates of it."""
+    results: list[Result] = []
+    told: set[str] = set()
+    for draft in drafts:
+        if isinstance(draft, Result):
+            results.append(draft)
+            continue
+        outcome = first_of_id[draft.event_id]
+        result = outcome.result() if isinstance(outcome, Event) else outcome
+        if draft.event_id in told:
+            result = result.model_copy(update={"status": Status.DUPLICATE, "error": None, "finish": None})
+        told.add(draft.event_id)
+        results.append(result)
+    return results
+
+
+def _seen_again(draft: Event, kept: Event, now_s: float) -> Result:
+    """What a delivery is told whose id is bound: the first wins, unless it is another item's."""
+    compared = draft.item_sha256 is not None and kept.item_sha256 is not None
+    if compared and draft.item_sha256 != kept.item_sha256:
+        return rejection(
+            Rejection(Code.EVENT_ID_REUSED, "this id came before with another content"),
+            trigger=draft.trigger,
+            route=draft.route,
+            event_id=draft.event_id,
+            request=draft.request,
+            now_s=now_s,
+        )
+    return kept.result_seen_again()
+
+
+def damaged(event_id: str, now_s: float) -> Result:
+    """The result of an event whose record cannot be read."""
+    return Result(
+        event_id=event_id,
+        status=Status.UNKNOWN,
+        trigger=Trigger(event_id.split(":", 1)[0]),
+        route=None,
+        request=None,
+        task_id=None,
+        response=None,
+        shared_by=0,
+        attempts=0,
+        error=ErrorInfo(
+            kind=Kind.OPERATOR,
+            code=Code.RECORD_DAMAGED,
+            message="the ledger's record of this event cannot be read: see `make ledger CMD=show`",
+        ),
+        finish=None,
+        received_at=instant(now_s),
+        settled_at=None,
+    )

@@ -1,0 +1,126 @@
+"""The one place where settings become objects, and the only one that reads environment and clock."""
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from oncetask.clock import Clock, Deadline
+from oncetask.credentials import Credentials, FixedKeys, Keys
+from oncetask.errors import SettingsError
+from oncetask.ledgers import Ledger, Store
+from oncetask.ledgers.sql import SqlStore
+from oncetask.models import TASK_TYPES
+from oncetask.routes import Routes, load_routes
+from oncetask.settings import REGION_HOSTS, Settings
+from oncetask.submit import Submitter
+
+if TYPE_CHECKING:
+    from oncetask.security_center import SecurityCenter
+
+UNTIMED_S = 60.0
+"""How long an invocation may take that nobody gave a deadline."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now_s(self) -> float:
+        """See `Clock`."""
+        return time.time()
+
+    def elapsed_s(self) -> float:
+        """See `Clock`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
+        time.sleep(seconds)
+
+
+class App:
+    """What a process needs, each part made at its first use and then kept."""
+
+    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
+        """Raises SettingsError where the routes file is wrong."""
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self.task_types = (*TASK_TYPES, *settings.extra_task_types)
+        self.routes: Routes = load_routes(settings.routes, self.task_types)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """The ledger that the settings name. Raises LedgerUnavailable, and tries again next time."""
+        return Ledger(_store(self.settings), self.clock)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """Where Security Center's keys come from."""
+        return FixedKeys(_keys_of_environment(self.settings))
+
+    @cached_property
+    def security_center(self) -> "SecurityCenter":
+        """The one client. Tea is imported here, and so not before somebody asks."""
+        from oncetask.security_center import Endpoint, SecurityCenter  # noqa: PLC0415
+
+        settings = self.settings
+        url = urlsplit(settings.endpoint or f"https://{REGION_HOSTS[settings.region]}")
+        return SecurityCenter(
+            endpoint=Endpoint(url.netloc, tls=url.scheme == "https"),
+            credentials=self.credentials,
+            connect_timeout_ms=settings.connect_timeout_ms,
+            read_timeout_ms=settings.read_timeout_ms,
+            cap_codes=frozenset(settings.cap_codes),
+        )
+
+    @cached_property
+    def submitter(self) -> Submitter:
+        """The one path."""
+        return Submitter(self.ledger, lambda: self.security_center, self.clock, jitter)
+
+    def deadline(self, remaining_ms: int | None) -> Deadline:
+        """When an invocation ends that has so many milliseconds left."""
+        seconds = UNTIMED_S if remaining_ms is None else remaining_ms / 1000
+        return Deadline.after(seconds, self.clock)
+
+
+@cache
+def start() -> App:
+    """The process's app. A wrong setting ends the process with one line on stderr."""
+    try:
+        return app_of(os.environ)
+    except SettingsError as error:
+        sys.exit(f"oncetask cannot start: {error}")
+
+
+def app_of(environment: Mapping[str, str]) -> App:
+    """An app by these variables. Raises SettingsError."""
+    return App(Settings.from_environment(environment))
+
+
+def jitter(seconds: float) -> float:
+    """A random wait up to that long; not from `random`, whose state restored snapshots share."""
+    return secrets.SystemRandom().uniform(0, seconds)
+
+
+def _store(settings: Settings) -> Store:
+    scheme, _, place = settings.ledger.partition("://")
+    if scheme == "sqlite":
+        return SqlStore(Path(place))
+    return SqlStore()
+
+
+def _keys_of_environment(settings: Settings) -> Keys | None:
+    if settings.access_key_id is None or settings.access_key_secret is None:
+        return None
+    token = settings.security_token
+    return Keys(
+        settings.access_key_id,
+        settings.access_key_secret.get_secret_value(),
+        token.get_secret_value() if token else None,
+    )

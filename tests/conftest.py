@@ -1,0 +1,43 @@
+"""What several kinds of tests share: an emulator, and apps made from text."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from oncetask.clock import Clock
+from oncetask.settings import Settings
+from oncetask.wiring import App
+
+type MakeApp = Callable[..., App]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """A Security Center of the test's own."""
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture
+def make_app(emulator: Emulator, tmp_path: Path) -> MakeApp:
+    """`make_app(routes_toml, *, clock=None, **environment)`: an app that asks the test's emulator."""
+
+    def make(routes: str = "", *, clock: Clock | None = None, **environment: str) -> App:
+        path = tmp_path / "routes.toml"
+        path.write_text(routes, encoding="utf-8")
+        return App(
+            Settings.from_environment(
+                {
+                    "ONCETASK_ENDPOINT": emulator.url,
+                    "ONCETASK_ROUTES": str(path),
+                    "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+                    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+                    **environment,
+                }
+            ),
+            clock=clock,
+        )
+
+    return make

@@ -1,0 +1,38 @@
+"""The tools that end-to-end tests talk with."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from local.emulator import Emulator
+from tests.tools import NotInstallable, node_modules, python_tool
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    """A Security Center of the test's own."""
+    with Emulator() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def product_sdk() -> Path:
+    """The `bin` folder of an environment with Alibaba Cloud's own Security Center SDK."""
+    return _installed(lambda: python_tool("product-sdk"))
+
+
+@pytest.fixture(scope="session")
+def node_tools() -> Path:
+    """The `node_modules` folder with Alibaba Cloud's Node client."""
+    return _installed(node_modules)
+
+
+def _installed(install: Callable[[], Path]) -> Path:
+    try:
+        return install()
+    except NotInstallable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"cannot be installed here: {error}")
