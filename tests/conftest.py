@@ -27,17 +27,13 @@ def make_app(emulator: Emulator, tmp_path: Path) -> MakeApp:
     def make(routes: str = "", *, clock: Clock | None = None, **environment: str) -> App:
         path = tmp_path / "routes.toml"
         path.write_text(routes, encoding="utf-8")
-        return App(
-            Settings.from_environment(
-                {
-                    "ONCETASK_ENDPOINT": emulator.url,
-                    "ONCETASK_ROUTES": str(path),
-                    "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
-                    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
-                    **environment,
-                }
-            ),
-            clock=clock,
-        )
+        environment = {
+            "ONCETASK_ENDPOINT": emulator.url,
+            "ONCETASK_ROUTES": str(path),
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+            **environment,
+        }
+        return App(Settings.from_environment(environment), environment=environment, clock=clock)
 
     return make

@@ -3,6 +3,7 @@
     OnceTaskError
     ├── SettingsError            the operator: environment or routes file; the process stops at start
     ├── Rejection                the sender: this event will never work as it is
+    ├── QueryFailed              whoever `kind` says: looking at tasks gave nothing; no event changes by it
     └── Unavailable              the operator: something that we need cannot be had now
         ├── LedgerUnavailable        nothing can be recorded, so nothing is asked
         ├── SecretUnavailable        a webhook cannot be verified
@@ -112,3 +113,17 @@ class DamagedRecord(OnceTaskError):  # noqa: N818 - named as the contract names 
     def __init__(self, key: str) -> None:
         super().__init__(f"the ledger's record {key} cannot be read")
         self.key = key
+
+
+class QueryFailed(OnceTaskError):  # noqa: N818 - named for what happened, not for a class of things
+    """Looking at Security Center's tasks gave nothing usable; the fields are those of an ErrorInfo."""
+
+    def __init__(
+        self, *, kind: Kind, code: str, message: str, http_status: int | None, request_id: str | None
+    ) -> None:
+        super().__init__(f"{code}: {message}")
+        self.kind = kind
+        self.code = code
+        self.message = message
+        self.http_status = http_status
+        self.request_id = request_id

@@ -5,6 +5,7 @@ snake_case around them.
 """
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -144,6 +145,45 @@ class Answer(Ours):
         if self.outcome is Outcome.CREATED:
             return self.response is None or self.response.can_create is not False
         return self.outcome in {Outcome.REFUSED, Outcome.LOST}
+
+
+type EndState = Literal["SUCCESS", "FAIL", "TIMEOUT"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a task ended; None where the service does not say it."""
+
+    state: EndState
+    finished_s: float | None = None
+    finish_count: int | None = None
+    total_count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one task is: its state in the service's word, None where nothing shows the task."""
+
+    state: str | None = None
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A task as a query shows it; what the service left out, or left empty, is None.
+
+    `targets` are server UUIDs, and perhaps not yet all of the task's. `started_s` and the end are the
+    service's clock, in whole seconds, as epoch seconds.
+    """
+
+    task_id: str
+    task_type: str
+    name: str | None = None
+    source: str | None = None
+    targets: frozenset[str] | None = None
+    started_s: float | None = None
+    state: str | None = None
+    ended: Ended | None = None
 
 
 Instant = Annotated[str, Field(description="UTC, ISO 8601 with milliseconds and Z")]

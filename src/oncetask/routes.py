@@ -1,15 +1,14 @@
 """The routes file, checked once; and payload to events by its rules. Pure: no clock, no ledger.
 
-The only module that knows JMESPath. Every expression is compiled at start; an unknown function, too,
-is found there and not at the first alert.
+The only module that knows JMESPath. Every expression is compiled at start; a call of an unknown
+function, or with too few arguments, is found there and not at the first alert.
 """
 
 import hashlib
 import json
-import math
 import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -45,10 +44,16 @@ from oncetask.verify import Scheme
 EVENT_ID_BYTES = 512
 REQUEST_LINE_BYTES = 8000
 """Param travels in the query string; the gateway's own limit is not documented, so ours is cautious."""
+PARAM_LEVELS = 64
+"""How deep Param may nest: the ledger's and the log's own JSON ends at some 200 levels."""
 WEEK_S = 604_800
 DAY_S = 86_400
+LONGEST_S = 100 * 365 * DAY_S
+"""What a database's integer and a date still hold."""
+SOURCE = "oncetask"
 
 _ROUTE_NAME = re.compile(r"[a-z0-9-]{1,64}")
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TARGET = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REQUEST_KEYS = frozenset(
     {
@@ -78,15 +83,13 @@ class Expression:
     """A JMESPath expression, compiled."""
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError where it cannot be compiled or calls what does not exist."""
+        """Raises ValueError where it cannot be compiled, or has a call that can never work."""
         self.text = text
         try:
             self._compiled = jmespath.compile(text)
-        except JMESPathError as error:
-            raise ValueError("this is no JMESPath expression") from error
-        for name in _functions(self._compiled.parsed):
-            if name not in Functions.FUNCTION_TABLE:
-                raise ValueError("this JMESPath expression calls a function that does not exist")
+        except (ValueError, RecursionError):  # JMESPathError, and `int` of too many digits
+            raise ValueError("this is no JMESPath expression") from None
+        _check_calls(self._compiled.parsed)
 
     def search(self, value: object) -> Any:  # noqa: ANN401 - JSON data
         """What it finds in the value. Raises Rejection ExpressionFailed."""
@@ -99,12 +102,34 @@ class Expression:
             ) from error
 
 
-def _functions(node: Any) -> Iterator[str]:  # noqa: ANN401 - JMESPath's tree
-    if node["type"] == "function_expression":
-        yield node["value"]
-    for child in node["children"]:
-        if isinstance(child, dict):
-            yield from _functions(child)
+def _check_calls(tree: Any) -> None:  # noqa: ANN401 - JMESPath's tree
+    """JMESPath itself would find these only when it searches."""
+    nodes = [tree]
+    while nodes:
+        node = nodes.pop()
+        inner = [child for child in node["children"] if isinstance(child, dict)]
+        if node["type"] == "expref":
+            raise ValueError("in this JMESPath expression an &expression is not what is wanted there")
+        if node["type"] == "function_expression":
+            inner = _checked_arguments(node["value"], inner)
+        nodes += inner
+
+
+def _checked_arguments(name: str, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The call's arguments, with what stands behind each `&` that the function wants."""
+    function = Functions.FUNCTION_TABLE.get(name)
+    if function is None:
+        raise ValueError(f"in this JMESPath expression {name}() is no function")
+    wanted = function["signature"]
+    variadic = bool(wanted) and wanted[-1].get("variadic", False)
+    if len(given) < len(wanted) or (len(given) > len(wanted) and not variadic):
+        raise ValueError(f"in this JMESPath expression {name}() has the wrong number of arguments")
+    for index, argument in enumerate(wanted):
+        if "expref" in argument["types"]:
+            if given[index]["type"] != "expref":
+                raise ValueError(f"in this JMESPath expression {name}() wants an &expression")
+            given[index] = given[index]["children"][0]
+    return given
 
 
 def _compiled(value: object) -> Expression:
@@ -115,14 +140,10 @@ def _compiled(value: object) -> Expression:
 
 def _json_only(value: object) -> object:
     """TOML holds dates, inf and nan, which JSON does not."""
-    if isinstance(value, Mapping):
-        return {key: _json_only(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_json_only(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError("JSON has no such number")
-    if not isinstance(value, str | int | float | bool):
-        raise ValueError("JSON has no such value")
+    try:
+        compact_json(value)
+    except (TypeError, ValueError, RecursionError):
+        raise ValueError("JSON has no such value") from None
     return value
 
 
@@ -135,32 +156,36 @@ def _known_task_type(value: str, info: ValidationInfo) -> str:
 Jmespath = Annotated[Expression, BeforeValidator(_compiled)]
 TaskType = Annotated[str, AfterValidator(_known_task_type)]
 Text = Annotated[str, Field(min_length=1)]
-JsonObject = Annotated[dict[str, Any], AfterValidator(_json_only)]
+JsonValue = Annotated[Any, AfterValidator(_json_only)]
+WholeNumber = Annotated[int, Field(strict=True, ge=1)]
+Seconds = Annotated[int, Field(strict=True, le=LONGEST_S)]
 
 
 class Route(BaseModel):
     """One table `[routes.NAME]`, every key of it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
 
     name: str
     trigger: Trigger
     task_type: TaskType | None = None
     task_name: Text | None = None
-    source: Text = "oncetask"
+    source: Text = SOURCE
     when: Jmespath | None = None
     each: Jmespath | None = None
     id: Jmespath | None = None
     targets: Jmespath | None = None
     target_key: Text = "uuids"
-    max_targets: Annotated[int, Field(ge=1)] = 100
-    param: JsonObject = {}
+    max_targets: WholeNumber = 100
+    param: dict[str, JsonValue] = {}
     param_from: dict[str, Jmespath] = {}
     submit: Literal["now", "sweep"] = "now"
-    direct: bool = False
+    direct: Annotated[bool, Field(strict=True)] = False
     allow: tuple[TaskType, ...] = ()
-    keep_s: Annotated[int, Field(ge=600)] | None = None
-    expire_s: Annotated[int, Field(ge=1)] = WEEK_S
+    keep_s: Annotated[Seconds, Field(ge=600)] | None = None
+    expire_s: Annotated[Seconds, Field(ge=1)] = WEEK_S
     verify: Scheme | None = None
 
     @model_validator(mode="after")
@@ -191,7 +216,7 @@ class Route(BaseModel):
             return
         if self.verify is not None and not self.verify.fit_for_host_operations:
             raise ValueError(
-                f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs a scheme that signs"
+                f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs more than token or none"
             )
         if (self.targets or self.param_from) and RUNS_ON_HOSTS not in self.allow:
             raise ValueError(
@@ -200,7 +225,9 @@ class Route(BaseModel):
 
     def remembered_s(self, *, by_body_hash: bool = False) -> int:
         """How long an id is remembered after its event has ended."""
-        return self.keep_s or (DAY_S if by_body_hash else WEEK_S)
+        if self.keep_s is not None:
+            return self.keep_s
+        return DAY_S if by_body_hash else WEEK_S
 
 
 type Routes = Mapping[str, Route]
@@ -208,44 +235,60 @@ type Routes = Mapping[str, Route]
 
 def load_routes(path: Path, task_types: Sequence[str]) -> Routes:
     """The file's routes by name. Raises SettingsError: one line naming file, route and key."""
-    try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"ONCETASK_ROUTES: {path.name} cannot be read ({type(error).__name__})") from None
-    except tomllib.TOMLDecodeError as error:
-        line = re.search(r"line \d+", str(error))
-        raise SettingsError(f"{path.name}: this is no TOML ({line[0] if line else 'at its end'})") from None
-    tables = document.pop("routes", {})
-    if document or not isinstance(tables, dict):
-        raise SettingsError(
-            f"{path.name}: {next(iter(document), 'routes')}: only tables [routes.NAME] stand here"
-        )
+    tables = _tables(path)
     return {name: _route(path.name, name, table, task_types) for name, table in tables.items()}
 
 
+def _tables(path: Path) -> dict[str, object]:
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"ONCETASK_ROUTES must be the path of a readable TOML file in UTF-8 ({type(error).__name__})"
+        ) from None
+    except (ValueError, RecursionError) as error:  # not only TOML's own: numbers and nesting have ends too
+        line = re.search(r"line \d+", str(error))
+        raise SettingsError(f"{path.name}: this is no TOML{f' ({line[0]})' if line else ''}") from None
+    tables = document.pop("routes", {})
+    if document or not isinstance(tables, dict):
+        key = _shown(next(iter(document), "routes"))
+        raise SettingsError(f"{path.name}: {key}: only tables [routes.NAME] stand here")
+    return tables
+
+
 def _route(file: str, name: str, table: object, task_types: Sequence[str]) -> Route:
-    shown = name if _ROUTE_NAME.fullmatch(name) else "?"
-    if shown == "?":
-        raise SettingsError(f"{file}: a route's name is 1 to 64 of a-z, 0-9 and -")
-    if not isinstance(table, dict) or "name" in table:
-        raise SettingsError(f"{file}: routes.{name}: name: the table's own name is the route's")
+    place = f"{file}: routes.{_shown(name)}"
+    if _ROUTE_NAME.fullmatch(name) is None:
+        raise SettingsError(f"{place}: a route's name is 1 to 64 of a-z, 0-9 and -")
+    if not isinstance(table, dict):
+        raise SettingsError(f"{place}: a route is a table [routes.NAME]")
+    if "name" in table:
+        raise SettingsError(f"{place}: name: there is no such key")
     try:
         return Route.model_validate({**table, "name": name}, context={"task_types": task_types})
     except ValidationError as error:
-        raise SettingsError(f"{file}: routes.{name}: {_in_one_line(error)}") from None
+        raise SettingsError(f"{place}: {_in_one_line(error)}") from None
 
 
 def _in_one_line(error: ValidationError) -> str:
     """The first mistake as `key: what is wrong`, without the value that is wrong."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    keys = [str(key) for key in first["loc"] if key not in _SCHEMES]
+    keys = [_shown(key) for key in first["loc"]]
+    if keys[:1] == ["verify"]:
+        del keys[1:2]  # the scheme, which pydantic names there
     says = {
         "missing": "is missing",
         "extra_forbidden": "there is no such key",
         "union_tag_not_found": "scheme is missing",
         "union_tag_invalid": f"scheme must be one of {', '.join(_SCHEMES)}",
     }.get(first["type"], first["msg"].removeprefix("Value error, "))
-    return ": ".join([".".join(keys), says]) if keys else says
+    return f"{'.'.join(keys)}: {says}" if keys else says
+
+
+def _shown(key: object) -> str:
+    """A key as one bounded word of a line, whatever TOML's quotes let into it."""
+    text = str(key)
+    return text if _PLAIN_KEY.fullmatch(text) else ascii(text[:64])
 
 
 _SCHEMES = (
@@ -256,19 +299,36 @@ _SCHEMES = (
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a payload came from: what its events' ids and times are made of."""
+    """Where a payload came from: what its events' ids and times are made of.
+
+    `changing_keys`: the item's keys that may differ between two deliveries of the same event.
+    """
 
     trigger: Trigger
     base_id: str
     name: str
     now_s: float
     by_body_hash: bool = False
+    changing_keys: frozenset[str] = frozenset()
+
+    def bounded(self, event_id: str) -> str:
+        """The id, or its hash where it is too long to be kept. Raises Rejection."""
+        try:
+            encoded = event_id.encode()
+        except UnicodeEncodeError:
+            raise Rejection(Code.EXPRESSION_FAILED, "the event's id is no Unicode text") from None
+        if len(encoded) <= EVENT_ID_BYTES:
+            return event_id
+        return f"{self.trigger}:{self.name}:sha256-{hashlib.sha256(encoded).hexdigest()}"
 
 
 class InlineTask(BaseModel):
-    """A request that the event itself holds: `{TaskType, TaskName?, Param, Source?}`."""
+    """A request that the event itself holds: `{TaskType, TaskName?, Param, Source?}`.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Other keys are let pass: a sender's own id, for the route's `id`, stands among them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
 
     TaskType: Text
     TaskName: Text | None = None
@@ -276,16 +336,20 @@ class InlineTask(BaseModel):
     Source: Text | None = None
 
 
-def events_of_route(route: Route, payload: object, origin: Origin) -> list[Event | Result]:
+def events_of_route(
+    route: Route, payload: object, origin: Origin, *, most_items: int | None = None
+) -> list[Event | Result]:
     """What a payload asks for by its route: new events, and results for what will never be one.
 
-    Raises Rejection where the payload as a whole fails (`when` or `each` does).
+    Raises Rejection where the payload as a whole fails: `when` or `each` does, or gives too many items.
     """
     if route.when is not None and route.when.search(payload) is not True:
         return [_ignored(route, origin)]
     items = _items(route, payload)
     if not items:
         return [_ignored(route, origin)]
+    if most_items is not None and len(items) > most_items:
+        raise Rejection(Code.TOO_MANY_ITEMS, f"`each` gives {len(items)} items, over {most_items}")
     return [_event_or_rejection(route, item, index, origin) for index, item in enumerate(items)]
 
 
@@ -294,11 +358,6 @@ def events_of_tasks(
 ) -> list[Event | Result]:
     """The same for tasks that stand in the event itself, without a route."""
     return [_inline_event_or_rejection(task, index, task_types, origin) for index, task in enumerate(tasks)]
-
-
-def item_count(route: Route, payload: object) -> int:
-    """How many items `each` gives. Raises Rejection."""
-    return len(_items(route, payload))
 
 
 def _items(route: Route, payload: object) -> list[Any]:
@@ -316,7 +375,7 @@ def _ignored(route: Route, origin: Origin) -> Result:
     return ignored(
         trigger=origin.trigger,
         route=route.name,
-        event_id=_bounded(origin.base_id, origin),
+        event_id=origin.bounded(origin.base_id),
         now_s=origin.now_s,
     )
 
@@ -331,7 +390,7 @@ def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) 
             status=Status.PENDING,
             trigger=origin.trigger,
             route=route.name,
-            item_sha256=None if _is_own_id(route, origin) else _digest(item),
+            item_sha256=None if _is_own_id(route, origin) else _digest(item, origin.changing_keys),
             request=request,
             submit=route.submit,
             target_key=route.target_key if targets else None,
@@ -351,8 +410,9 @@ def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) 
 def _inline_event_or_rejection(
     task: object, index: int, task_types: Sequence[str], origin: Origin
 ) -> Event | Result:
-    event_id = _bounded(f"{origin.base_id}/{index}", origin)
+    event_id: str | None = None
     try:
+        event_id = origin.bounded(f"{origin.base_id}/{index}")
         return Event(
             event_id=event_id,
             status=Status.PENDING,
@@ -383,33 +443,34 @@ def _event_id(route: Route, item: object, index: int, origin: Origin) -> str:
     if _is_own_id(route, origin):
         own = _own_id(route, item)
         if origin.trigger is Trigger.WEBHOOK:
-            return _bounded(f"webhook:{route.name}:{own}", origin)
-        return _bounded(f"{origin.base_id}/{own}", origin)
-    return _bounded(f"{origin.base_id}/{index}" if route.each else origin.base_id, origin)
+            return origin.bounded(f"webhook:{route.name}:{own}")
+        return origin.bounded(f"{origin.base_id}/{own}")
+    return origin.bounded(f"{origin.base_id}/{index}" if route.each else origin.base_id)
 
 
 def _own_id(route: Route, item: object) -> str:
     found = route.id.search(item) if route.id else None
     if found is None or found == "":
         raise Rejection(Code.NO_EVENT_ID, "`id` gave nothing for this item")
-    if isinstance(found, bool) or not isinstance(found, str | int | float):
+    if isinstance(found, str):
+        return found
+    if isinstance(found, bool) or not isinstance(found, int | float):
         raise Rejection(Code.EXPRESSION_FAILED, "`id` gave neither a text nor a number")
-    return found if isinstance(found, str) else json.dumps(found)
-
-
-def _bounded(event_id: str, origin: Origin) -> str:
     try:
-        encoded = event_id.encode()
-    except UnicodeEncodeError as error:
-        raise Rejection(Code.EXPRESSION_FAILED, "the event's id is no Unicode text") from error
-    if len(encoded) <= EVENT_ID_BYTES:
-        return event_id
-    return f"{origin.trigger}:{origin.name}:sha256-{hashlib.sha256(encoded).hexdigest()}"
+        return compact_json(found)
+    except ValueError:
+        raise Rejection(Code.EXPRESSION_FAILED, "`id` gave a number that JSON cannot carry") from None
 
 
-def _digest(item: object) -> str:
-    """SHA-256 of the item as canonical JSON."""
-    return hashlib.sha256(json.dumps(item, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def _digest(item: object, changing_keys: frozenset[str] = frozenset()) -> str:
+    """SHA-256 of the item as canonical JSON. Raises Rejection."""
+    if changing_keys and isinstance(item, dict):
+        item = {key: value for key, value in item.items() if key not in changing_keys}
+    try:
+        canonical = json.dumps(item, sort_keys=True, separators=(",", ":"))
+    except (ValueError, RecursionError):
+        raise Rejection(Code.EVENT_NOT_UNDERSTOOD, "the item holds what JSON cannot carry") from None
+    return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 # -- requests -------------------------------------------------------------------------------------
@@ -426,13 +487,8 @@ def _request(route: Route, item: object) -> tuple[TaskRequest, bool]:
             param[key] = value
     if route.targets is not None:
         param[route.target_key] = ",".join(_targets(route, item))
-    request = TaskRequest(
-        task_type=route.task_type,
-        task_name=route.task_name or route.task_type,
-        param=param,
-        source=route.source,
-    )
-    return checked_request(request), route.targets is not None
+    request = _checked_request(route.task_type, route.task_name, param, route.source)
+    return request, route.targets is not None
 
 
 def _targets(route: Route, item: object) -> list[str]:
@@ -459,29 +515,22 @@ def _targets(route: Route, item: object) -> list[str]:
 def _inline_request(task: object, allowed: Sequence[str]) -> TaskRequest:
     try:
         given = InlineTask.model_validate(task, strict=True)
-    except ValidationError as error:
+    except ValidationError:
         raise Rejection(
             Code.EVENT_NOT_UNDERSTOOD,
             "a task is an object of TaskType, Param and perhaps TaskName and Source",
-        ) from error
+        ) from None
     if given.TaskType not in allowed:
         raise Rejection(Code.TASK_TYPE_NOT_ALLOWED, "this task type may not be asked for here")
-    return checked_request(
-        TaskRequest(
-            task_type=given.TaskType,
-            task_name=given.TaskName or given.TaskType,
-            param=_inline_param(given.Param),
-            source=given.Source or "oncetask",
-        )
-    )
+    return _checked_request(given.TaskType, given.TaskName, _inline_param(given.Param), given.Source)
 
 
 def _inline_param(param: object) -> dict[str, Any]:
     if isinstance(param, str):
         try:
             param = json.loads(param, parse_constant=_no_constant)
-        except (ValueError, RecursionError) as error:
-            raise Rejection(Code.BAD_PARAM, "Param is neither an object nor its JSON text") from error
+        except (ValueError, RecursionError):
+            raise Rejection(Code.BAD_PARAM, "Param is neither an object nor its JSON text") from None
     if not isinstance(param, dict):
         raise Rejection(Code.BAD_PARAM, "Param is neither an object nor its JSON text")
     return param
@@ -491,22 +540,43 @@ def _no_constant(name: str) -> float:
     raise ValueError(name)
 
 
-def checked_request(request: TaskRequest) -> TaskRequest:
-    """The request, if it can be sent as it is. Raises Rejection BadParam or RequestTooLarge."""
-    check = _PARAM_CHECKS.get(request.task_type)
+def _checked_request(
+    task_type: str, task_name: str | None, param: dict[str, Any], source: str | None
+) -> TaskRequest:
+    """The request, if it can be sent and kept as it is. Raises Rejection BadParam or RequestTooLarge."""
+    check = _PARAM_CHECKS.get(task_type)
     if check is not None:
-        check(request.param)
+        check(param)
+    if not _ends_within(param, PARAM_LEVELS):
+        raise Rejection(Code.BAD_PARAM, f"Param nests deeper than {PARAM_LEVELS} levels")
     try:
-        compact_json(request.query()).encode()
-        size = request.line_bytes()
-    except (ValueError, RecursionError) as error:
-        raise Rejection(Code.BAD_PARAM, "Param holds what JSON cannot carry") from error
-    if size > REQUEST_LINE_BYTES:
+        request = TaskRequest(
+            task_type=task_type, task_name=task_name or task_type, param=param, source=source or SOURCE
+        )
+        size_bytes = request.line_bytes()
+    except ValueError:  # numbers that are none, lone surrogates
+        raise Rejection(Code.BAD_PARAM, "Param holds what JSON cannot carry") from None
+    if size_bytes > REQUEST_LINE_BYTES:
         raise Rejection(
             Code.REQUEST_TOO_LARGE,
-            f"the request line would have {size} bytes, over {REQUEST_LINE_BYTES}",
+            f"the request line would have {size_bytes} bytes, over {REQUEST_LINE_BYTES}",
         )
     return request
+
+
+def _ends_within(value: object, levels: int) -> bool:
+    level = [value]
+    for _ in range(levels):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return True
+    return False
+
+
+def _inside(value: object) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def _check_problem_check(param: Mapping[str, Any]) -> None:

@@ -46,8 +46,12 @@ REGION_HOSTS: Mapping[str, str] = {
 """Region id to host (endpoint map of alibabacloud-sas20181203 10.3.2). Tea itself would turn an
 unknown region into a host that does not exist."""
 
+_HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _LEDGER = re.compile(r"memory://|sqlite:///.+|dynamodb://[A-Za-z0-9_.-]{3,255}")
 _CREDENTIALS = re.compile(r"env|keyless|secretsmanager:\S+")
+_HEADER_VALUE = re.compile(r"[!-~]+")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+_LINE = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,1024}")
 DEFAULT_ROUTES = Path(__file__).resolve().parent.parent / "routes.toml"
 
 
@@ -61,14 +65,16 @@ def endpoint_url(value: str) -> str:
     default. Raises ValueError.
     """
     given = urlsplit(value if "://" in value else f"//{value}")
-    if not given.hostname or given.path.strip("/") or given.query or given.fragment or "@" in value:
-        raise ValueError
-    loopback = _is_loopback(given.hostname)
-    scheme = given.scheme or ("http" if loopback else "https")
-    if scheme != "https" and not (scheme == "http" and loopback):
-        raise ValueError
-    _ = given.port  # raises ValueError where it is none
-    return f"{scheme}://{given.netloc}"
+    host, port = given.hostname or "", given.port
+    if _HOST.fullmatch(host) is None or value != value.strip():
+        raise ValueError("there is no host in it")
+    if given.path.strip("/") or given.query or given.fragment or given.username is not None:
+        raise ValueError("only scheme, host and port are used")
+    scheme = given.scheme or ("http" if _is_loopback(host) else "https")
+    if scheme != "https" and not (scheme == "http" and _is_loopback(host)):
+        raise ValueError("plain http would show the requests to everybody on their way")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}" if port is None else f"{scheme}://{shown}:{port}"
 
 
 def _is_loopback(host: str) -> bool:
@@ -80,30 +86,41 @@ def _is_loopback(host: str) -> bool:
 
 def _known_region(value: str) -> str:
     if value not in REGION_HOSTS:
-        raise ValueError
+        raise ValueError("Security Center has no such region")
     return value
 
 
-def _known_ledger(value: str) -> str:
-    if _LEDGER.fullmatch(value) is None:
-        raise ValueError
-    return value
+def _matching(pattern: re.Pattern[str]) -> AfterValidator:
+    def matching(value: str) -> str:
+        if pattern.fullmatch(value) is None:
+            raise ValueError("it has another form")
+        return value
+
+    return AfterValidator(matching)
 
 
-def _known_credentials(value: str) -> str:
-    if _CREDENTIALS.fullmatch(value) is None:
-        raise ValueError
+def _sendable(value: SecretStr) -> SecretStr:
+    """A stray newline at a secret's end would otherwise fail at every call, and only there."""
+    if _HEADER_VALUE.fullmatch(value.get_secret_value()) is None:
+        raise ValueError("a header cannot carry it")
     return value
 
 
 EndpointUrl = Annotated[str, AfterValidator(endpoint_url)]
+Line = Annotated[str, _matching(_LINE)]
+KeyId = Annotated[str, _matching(_HEADER_VALUE)]
+Secret = Annotated[SecretStr, AfterValidator(_sendable)]
+Names = tuple[Annotated[str, _matching(_NAME)], ...]
+Milliseconds = Annotated[int, Field(ge=1, le=900_000)]
 _AN_ENDPOINT = "a host, host:port or URL; plain http only towards loopback"
+_NO_SPACES = "without spaces or line ends"
+_MILLISECONDS = "a whole number of milliseconds from 1 to 900000"
 
 
 class Settings(BaseModel):
     """The environment's variables under their own names. Each description says what a value must be."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
 
     region: Annotated[str, AfterValidator(_known_region)] = Field(
         "ap-southeast-1",
@@ -111,35 +128,37 @@ class Settings(BaseModel):
         description="a region id that Security Center knows, such as ap-southeast-1 or cn-shanghai",
     )
     endpoint: EndpointUrl | None = Field(None, alias="ONCETASK_ENDPOINT", description=_AN_ENDPOINT)
-    routes: Path = Field(DEFAULT_ROUTES, alias="ONCETASK_ROUTES", description="the path of a file")
-    ledger: Annotated[str, AfterValidator(_known_ledger)] = Field(
+    routes: Path = Field(
+        DEFAULT_ROUTES, alias="ONCETASK_ROUTES", description="the path of a readable TOML file in UTF-8"
+    )
+    ledger: Annotated[str, _matching(_LEDGER)] = Field(
         "memory://",
         alias="ONCETASK_LEDGER",
         description="memory://, sqlite:///ABSOLUTE/PATH or dynamodb://TABLE; in AWS Lambda it must be set",
     )
-    credentials: Annotated[str, AfterValidator(_known_credentials)] = Field(
+    credentials: Annotated[str, _matching(_CREDENTIALS)] = Field(
         "env",
         alias="ONCETASK_CREDENTIALS",
         description="env, secretsmanager:SECRET_ID or keyless",
     )
-    access_key_id: str | None = Field(
+    access_key_id: KeyId | None = Field(
         None, alias="ALIBABA_CLOUD_ACCESS_KEY_ID", description="an access key id"
     )
-    access_key_secret: SecretStr | None = Field(
-        None, alias="ALIBABA_CLOUD_ACCESS_KEY_SECRET", description="that key's secret"
+    access_key_secret: Secret | None = Field(
+        None, alias="ALIBABA_CLOUD_ACCESS_KEY_SECRET", description=f"the access key's secret, {_NO_SPACES}"
     )
-    security_token: SecretStr | None = Field(
-        None, alias="ALIBABA_CLOUD_SECURITY_TOKEN", description="the token of temporary keys"
+    security_token: Secret | None = Field(
+        None, alias="ALIBABA_CLOUD_SECURITY_TOKEN", description=f"the token of temporary keys, {_NO_SPACES}"
     )
-    role_arn: str | None = Field(
+    role_arn: Line | None = Field(
         None, alias="ALIBABA_CLOUD_ROLE_ARN", description="the RAM role to assume; keyless needs it"
     )
-    oidc_provider_arn: str | None = Field(
+    oidc_provider_arn: Line | None = Field(
         None,
         alias="ALIBABA_CLOUD_OIDC_PROVIDER_ARN",
         description="the RAM OIDC provider that trusts this AWS account; keyless needs it",
     )
-    oidc_audience: str | None = Field(
+    oidc_audience: Line | None = Field(
         None,
         alias="ONCETASK_OIDC_AUDIENCE",
         description="the audience that the RAM OIDC provider lists; keyless needs it",
@@ -147,35 +166,25 @@ class Settings(BaseModel):
     alibaba_sts_endpoint: EndpointUrl | None = Field(
         None, alias="ONCETASK_ALIBABA_STS_ENDPOINT", description=_AN_ENDPOINT
     )
-    connect_timeout_ms: int = Field(
-        2000,
-        alias="ONCETASK_CONNECT_TIMEOUT_MS",
-        ge=1,
-        le=60_000,
-        description="a whole number of milliseconds from 1 to 60000",
+    connect_timeout_ms: Milliseconds = Field(
+        2000, alias="ONCETASK_CONNECT_TIMEOUT_MS", description=_MILLISECONDS
     )
-    read_timeout_ms: int = Field(
-        5000,
-        alias="ONCETASK_READ_TIMEOUT_MS",
-        ge=1,
-        le=60_000,
-        description="a whole number of milliseconds from 1 to 60000",
-    )
+    read_timeout_ms: Milliseconds = Field(5000, alias="ONCETASK_READ_TIMEOUT_MS", description=_MILLISECONDS)
     look_s: int = Field(
         180,
         alias="ONCETASK_LOOK_S",
         ge=5,
-        le=86_400,
-        description="a whole number of seconds, at least 5",
+        le=604_800,
+        description="a whole number of seconds from 5 to 604800",
     )
-    cap_codes: tuple[str, ...] = Field(
-        (), alias="ONCETASK_CAP_CODES", description="error codes separated by commas"
-    )
-    extra_task_types: tuple[str, ...] = Field(
+    cap_codes: Names = Field((), alias="ONCETASK_CAP_CODES", description="error codes separated by commas")
+    extra_task_types: Names = Field(
         (), alias="ONCETASK_EXTRA_TASK_TYPES", description="task types separated by commas"
     )
-    aws_region: str | None = Field(
-        None, alias="AWS_REGION", description="the AWS region of the ledger and the secrets"
+    aws_region: Annotated[str, _matching(_NAME)] | None = Field(
+        None,
+        alias="AWS_REGION",
+        description="the AWS region; a dynamodb ledger, secretsmanager and keyless need it",
     )
     aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID", description="an AWS access key id")
     aws_secret_access_key: SecretStr | None = Field(
@@ -194,8 +203,8 @@ class Settings(BaseModel):
     )
     ssm_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL_SSM", description=_AN_ENDPOINT)
     function_name: str | None = Field(None, alias="AWS_LAMBDA_FUNCTION_NAME", description="set by AWS Lambda")
-    service: str = Field("oncetask", alias="POWERTOOLS_SERVICE_NAME", description="a name")
-    metrics_namespace: str = Field("OnceTask", alias="POWERTOOLS_METRICS_NAMESPACE", description="a name")
+    service: Line = Field("oncetask", alias="POWERTOOLS_SERVICE_NAME", description="a name")
+    metrics_namespace: Line = Field("OnceTask", alias="POWERTOOLS_METRICS_NAMESPACE", description="a name")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
         "INFO",
         alias="POWERTOOLS_LOG_LEVEL",
@@ -227,18 +236,22 @@ class Settings(BaseModel):
 
     def _check_what_depends(self) -> None:
         """What one variable asks of another."""
-        if self.function_name and "ledger" not in self.model_fields_set:
+        if self.function_name is not None and "ledger" not in self.model_fields_set:
             raise SettingsError(_must_be("ONCETASK_LEDGER"))
-        if self.ledger.startswith("dynamodb:") and self.aws_region is None:
-            raise SettingsError(_must_be("AWS_REGION"))
+        for variable, value in self._needed().items():
+            if value is None:
+                raise SettingsError(_must_be(variable))
+
+    def _needed(self) -> dict[str, str | None]:
+        """The variables that the chosen ledger and credentials cannot do without."""
+        needed: dict[str, str | None] = {}
+        if self.ledger.startswith("dynamodb:") or self.credentials != "env":
+            needed["AWS_REGION"] = self.aws_region
         if self.credentials == "keyless":
-            for variable, value in (
-                ("ALIBABA_CLOUD_ROLE_ARN", self.role_arn),
-                ("ALIBABA_CLOUD_OIDC_PROVIDER_ARN", self.oidc_provider_arn),
-                ("ONCETASK_OIDC_AUDIENCE", self.oidc_audience),
-            ):
-                if value is None:
-                    raise SettingsError(_must_be(variable))
+            needed["ALIBABA_CLOUD_ROLE_ARN"] = self.role_arn
+            needed["ALIBABA_CLOUD_OIDC_PROVIDER_ARN"] = self.oidc_provider_arn
+            needed["ONCETASK_OIDC_AUDIENCE"] = self.oidc_audience
+        return needed
 
 
 def _must_be(variable: str) -> str:

@@ -9,21 +9,20 @@ refused, in a group ──→ pending, in two parts that are asked for apart
 lost ─────────────────→ unknown, until it is looked for
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from oncetask.errors import Kind
 from oncetask.ledgers import Ask, Event
 from oncetask.models import Answer, Outcome, Status
 
 type Jitter = Callable[[float], float]
 """From a number of seconds to a random one between zero and it."""
 
-BACKOFF_S = {
-    Outcome.THROTTLED: (5, 300),
-    Outcome.NOT_CONNECTED: (5, 300),
-    Outcome.OPERATOR: (15, 900),
-}
-"""First and longest wait, in seconds; doubled at every failure in a row, with full jitter."""
+BACKOFF_S = {Kind.REMOTE: (5, 300), Kind.OPERATOR: (15, 900)}
+"""First and longest wait in seconds, by who must act; doubled at every failure in a row, full jitter."""
+MOST_DOUBLINGS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +44,13 @@ class Settlement:
 
     def apply(self, event: Event) -> Event:
         """The event as the answer leaves it."""
-        if not event.waits or self._is_applied_to(event):
+        if not event.waits or self._is_applied_to(event) or self._was_refused_before(event):
             return event
         return event.model_copy(update=self._counted(event) | self._moved(event))
+
+    def _was_refused_before(self, event: Event) -> bool:
+        """A refusal frees the id: who came under it after the sending was not in what was refused."""
+        return self.answer.outcome is Outcome.REFUSED and event.received_s > self.ask.last_sent_s
 
     def _is_applied_to(self, event: Event) -> bool:
         same = event.ask_id == self.ask.ask_id and event.ask_sendings == self.ask.sendings
@@ -60,6 +63,7 @@ class Settlement:
             "ask_sendings": self.ask.sendings,
             "attempts": event.attempts - counted + self.ask.sendings,
             "error": self.answer.error,
+            "doubtful": event.doubtful or self.ask.sendings > 1,
         }
 
     def _moved(self, event: Event) -> dict[str, object]:
@@ -90,8 +94,8 @@ class Settlement:
     def _wait_s(self, event: Event) -> float:
         if self.answer.retry_after_ms is not None:
             return self.answer.retry_after_ms / 1000
-        first_s, longest_s = BACKOFF_S[self.answer.outcome]
-        return self.jitter(min(longest_s, first_s * 2 ** min(event.failures, 16)))
+        first_s, longest_s = BACKOFF_S[self.answer.error.kind if self.answer.error else Kind.REMOTE]
+        return self.jitter(min(longest_s, first_s * 2 ** min(event.failures, MOST_DOUBLINGS)))
 
 
 def _parts_of_refused_group(ask: Ask, answer: Answer, events: Sequence[Event]) -> dict[str, str]:
@@ -108,7 +112,9 @@ def _parts_of_refused_group(ask: Ask, answer: Answer, events: Sequence[Event]) -
 
 
 def _is_named(event: Event, answer: Answer) -> bool:
+    """Whether the message holds one of the event's targets as a word of its own."""
     if event.target_key is None or answer.error is None:
         return False
     targets = str(event.request.param.get(event.target_key, "")).split(",")
-    return any(target and target in answer.error.message for target in targets)
+    names = "|".join(re.escape(target) for target in targets if target)
+    return bool(names) and re.search(rf"(?<![\w-])(?:{names})(?![\w-])", answer.error.message) is not None

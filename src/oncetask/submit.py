@@ -37,6 +37,10 @@ OLDEST_OPEN = 2000
 """How many open events are looked at, at most."""
 
 
+type ChangeEvent = Callable[[str, Callable[[Event], Event]], Event | None]
+"""`Ledger.change_event`, or something that also remembers what changed."""
+
+
 @dataclass(slots=True)
 class Report:
     """What one invocation did, for its reply, its log and its metrics."""
@@ -200,7 +204,7 @@ class Submitter:
         Raises LedgerUnavailable as long as Security Center was not asked; afterwards the answer
         stands, whatever the ledger does.
         """
-        claim_s = self._longest_call_s(deadline) + CLAIM_SLACK_S
+        claim_s = self.longest_call_s(deadline) + CLAIM_SLACK_S
         ask_id = secrets.token_hex(16)
         place = self._take_place(events[0].request.task_type, ask_id, claim_s, patience_s)
         if place is None:
@@ -215,9 +219,10 @@ class Submitter:
         if answer is None:
             self.ledger.give_place_back(place)
             return None
-        return self._written_down(ask, answer, unchanged, place)
+        return self._written_down(ask, answer, unchanged, place, report)
 
-    def _longest_call_s(self, deadline: Deadline) -> float:
+    def longest_call_s(self, deadline: Deadline) -> float:
+        """How long a call that begins now can take, in seconds, asked once more with new keys included."""
         return max(0.0, min(deadline.left_s(), 2 * self.security_center().call_timeout_s()))
 
     def _take_place(
@@ -264,7 +269,9 @@ class Submitter:
 
     # -- after the answer ---------------------------------------------------------------------
 
-    def _written_down(self, ask: Ask, answer: Answer, events: Sequence[Event], place: Kept[Place]) -> Asked:
+    def _written_down(
+        self, ask: Ask, answer: Answer, events: Sequence[Event], place: Kept[Place], report: Report
+    ) -> Asked:
         """The answer on the ask, then on its events, then the place given back; what cannot be written
         is left to the next sweep, and reported all the same.
         """
@@ -272,6 +279,7 @@ class Submitter:
         reported = [settlement.apply(event) for event in events]
         try:
             if self.answer_ask(ask, answer) is None:
+                self._note_unowned_task(ask, answer, report)
                 return Asked(ask, answer, reported)
             stand = self.settle(ask, answer)
             if answer.outcome is not Outcome.LOST:
@@ -279,6 +287,17 @@ class Submitter:
         except (LedgerUnavailable, DamagedRecord):
             return Asked(ask, answer, reported)
         return Asked(ask, answer, stand)
+
+    def _note_unowned_task(self, ask: Ask, answer: Answer, report: Report) -> None:
+        """Our claim had ended before the answer came. Its task is the ask's all the same, so that nobody
+        takes it for another's; it is one too many if the ask has found another meanwhile.
+        """
+        if answer.task_id is None:
+            return
+        self.ledger.own_task(answer.task_id, ask.ask_id)
+        kept = self.ledger.ask(ask.ask_id)
+        if kept is not None and kept.answer is not None and kept.answer.task_id != answer.task_id:
+            report.second_tasks += 1
 
     def answer_ask(self, ask: Ask, answer: Answer) -> Ask | None:
         """The ask with its answer on it; None where another process has taken it over."""
@@ -296,10 +315,13 @@ class Submitter:
         kept = self.ledger.change_ask(ask.ask_id, answered)
         return kept if kept is not None and kept.claim == ask.claim else None
 
-    def settle(self, ask: Ask, answer: Answer) -> list[Event]:
+    def settle(self, ask: Ask, answer: Answer, change: ChangeEvent | None = None) -> list[Event]:
         """The ask's events as the answer leaves them. Done again after a death, it finishes the rest."""
+        if answer.task_id is not None:
+            self.ledger.own_task(answer.task_id, ask.ask_id)
         settlement = self._settlement(ask, answer, self.ledger.events(ask.event_ids))
-        changed = (self.ledger.change_event(event_id, settlement.apply) for event_id in ask.event_ids)
+        change = change or self.ledger.change_event
+        changed = (change(event_id, settlement.apply) for event_id in ask.event_ids)
         return [event for event in changed if event is not None]
 
     def _settlement(self, ask: Ask, answer: Answer, events: Sequence[Event]) -> Settlement:

@@ -12,13 +12,16 @@ from urllib.parse import urlsplit
 
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Credentials, FixedKeys, Keys
-from oncetask.errors import SettingsError
+from oncetask.errors import LedgerUnavailable, SettingsError
 from oncetask.ledgers import Ledger, Store
 from oncetask.ledgers.sql import SqlStore
 from oncetask.models import TASK_TYPES
 from oncetask.routes import Routes, load_routes
+from oncetask.secret_values import SecretValues, environment_reader, read_file
 from oncetask.settings import REGION_HOSTS, Settings
+from oncetask.sigv4 import AwsKeys
 from oncetask.submit import Submitter
+from oncetask.sweep import Sweeper
 
 if TYPE_CHECKING:
     from oncetask.security_center import SecurityCenter
@@ -46,9 +49,12 @@ class SystemClock:
 class App:
     """What a process needs, each part made at its first use and then kept."""
 
-    def __init__(self, settings: Settings, *, clock: Clock | None = None) -> None:
-        """Raises SettingsError where the routes file is wrong."""
+    def __init__(
+        self, settings: Settings, *, environment: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
+        """`environment` is where `env:` secrets are found. Raises SettingsError: the routes file is wrong."""
         self.settings = settings
+        self._environment = environment
         self.clock = clock or SystemClock()
         self.task_types = (*TASK_TYPES, *settings.extra_task_types)
         self.routes: Routes = load_routes(settings.routes, self.task_types)
@@ -56,12 +62,17 @@ class App:
     @cached_property
     def ledger(self) -> Ledger:
         """The ledger that the settings name. Raises LedgerUnavailable, and tries again next time."""
-        return Ledger(_store(self.settings), self.clock)
+        return Ledger(_store(self.settings, self.clock), self.clock)
 
     @cached_property
     def credentials(self) -> Credentials:
         """Where Security Center's keys come from."""
         return FixedKeys(_keys_of_environment(self.settings))
+
+    @cached_property
+    def secret_values(self) -> SecretValues:
+        """The webhooks' secrets."""
+        return SecretValues({"env": environment_reader(self._environment), "file": read_file})
 
     @cached_property
     def security_center(self) -> "SecurityCenter":
@@ -83,6 +94,15 @@ class App:
         """The one path."""
         return Submitter(self.ledger, lambda: self.security_center, self.clock, jitter)
 
+    @cached_property
+    def sweeper(self) -> Sweeper:
+        """The sweep."""
+        return Sweeper(
+            self.submitter,
+            look_s=self.settings.look_s,
+            read_timeout_s=self.settings.read_timeout_ms / 1000,
+        )
+
     def deadline(self, remaining_ms: int | None) -> Deadline:
         """When an invocation ends that has so many milliseconds left."""
         seconds = UNTIMED_S if remaining_ms is None else remaining_ms / 1000
@@ -100,7 +120,13 @@ def start() -> App:
 
 def app_of(environment: Mapping[str, str]) -> App:
     """An app by these variables. Raises SettingsError."""
-    return App(Settings.from_environment(environment))
+    return App(Settings.from_environment(environment), environment=environment)
+
+
+def remaining_ms(context: object) -> int | None:
+    """What AWS's context says of the time left; None where there is no such context."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return int(remaining()) if callable(remaining) else None
 
 
 def jitter(seconds: float) -> float:
@@ -108,11 +134,36 @@ def jitter(seconds: float) -> float:
     return secrets.SystemRandom().uniform(0, seconds)
 
 
-def _store(settings: Settings) -> Store:
+def _store(settings: Settings, clock: Clock) -> Store:
     scheme, _, place = settings.ledger.partition("://")
     if scheme == "sqlite":
         return SqlStore(Path(place))
+    if scheme == "dynamodb":
+        return _dynamodb_store(settings, place, clock)
     return SqlStore()
+
+
+def _dynamodb_store(settings: Settings, table: str, clock: Clock) -> Store:
+    from oncetask.aws import AwsService  # noqa: PLC0415 - only who keeps the ledger there needs it
+    from oncetask.ledgers.dynamodb import DynamoDbStore  # noqa: PLC0415
+
+    endpoint_url = settings.dynamodb_endpoint or settings.aws_endpoint
+    keys = _aws_keys_of_environment(settings)
+    region = str(settings.aws_region)
+    service = AwsService("dynamodb", region=region, keys=keys, clock=clock, endpoint_url=endpoint_url)
+    return DynamoDbStore(service, table, clock)
+
+
+def _aws_keys_of_environment(settings: Settings) -> AwsKeys:
+    """The function's own keys. Raises LedgerUnavailable."""
+    if settings.aws_access_key_id is None or settings.aws_secret_access_key is None:
+        raise LedgerUnavailable("there are no AWS credentials: AWS_ACCESS_KEY_ID is not set")
+    token = settings.aws_session_token
+    return AwsKeys(
+        settings.aws_access_key_id,
+        settings.aws_secret_access_key.get_secret_value(),
+        token.get_secret_value() if token else None,
+    )
 
 
 def _keys_of_environment(settings: Settings) -> Keys | None:

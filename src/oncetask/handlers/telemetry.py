@@ -7,32 +7,50 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
-from oncetask.errors import Kind
-from oncetask.models import Result, Status
+from oncetask.errors import Code, Kind
+from oncetask.models import ErrorInfo, Result, Status
 from oncetask.settings import Settings
 from oncetask.submit import Report
+from oncetask.sweep import SweepReport
 
 _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
 _ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError"})
 
 
-def emit(report: Report, settings: Settings, gauges: dict[str, float] | None = None) -> list[dict[str, Any]]:
+def emit(report: Report, settings: Settings) -> list[dict[str, Any]]:
     """Log each result once, count them all, and give them back as JSON data."""
     documents = [result.document() for result in report.results]
     logger = _logger(settings.service, settings.log_level)
     for document in documents:
         logger.info("result", result=document)
-    _emit_metrics(report, settings, gauges or {})
+    _emit_report(report, settings)
     return documents
 
 
-def emit_refusal(code: str, settings: Settings, *, metric: str | None = None) -> None:
-    """One bounded line, and perhaps a count, for what never became an event. Nothing of it is repeated."""
-    _logger(settings.service, settings.log_level).info("refused", code=code)
-    if metric is not None:
-        metrics = _metrics(settings)
-        metrics.add_metric(metric, "Count", 1)
-        metrics.flush_metrics()
+def emit_sweep(report: SweepReport, settings: Settings) -> list[dict[str, Any]]:
+    """The same for a sweep, with its gauges, and a line for each thing that it could not see or read."""
+    logger = _logger(settings.service, settings.log_level)
+    for failed in report.failed_queries:
+        logger.warning("query failed", code=failed.code, reason=failed.message)
+    for key in report.damaged_keys:
+        logger.error("record damaged", key=key)
+    documents = emit(report, settings)
+    _emit_counts(Counter(OperatorError=_operator_errors_without_result(report)), settings)
+    _emit_gauges(report, settings)
+    return documents
+
+
+def emit_refusal(error: ErrorInfo, settings: Settings, *, route: str | None, reason: str) -> None:
+    """One line, and perhaps a count, for a delivery that became no event.
+
+    `route` is a name of the routes file and `reason` our own words: nothing of a stranger's is logged.
+    """
+    logger = _logger(settings.service, settings.log_level)
+    logger.info("refused", code=error.code, route=route, reason=reason)
+    names = ["Unverified"] if error.code == Code.UNVERIFIED else _metrics_of_error(error)
+    _emit_counts(Counter(names), settings)
+    if route is not None:
+        _emit_counts_of_route(route, Counter(names), settings)
 
 
 @cache
@@ -40,44 +58,65 @@ def _logger(service: str, level: str) -> Logger:
     return Logger(service=service, level=level)
 
 
-def _emit_metrics(report: Report, settings: Settings, gauges: dict[str, float]) -> None:
-    metrics = _metrics(settings)
-    for name, count in _counts(report).items():
+def _emit_report(report: Report, settings: Settings) -> None:
+    _emit_counts(_counts(report), settings)
+    latencies = _metrics(settings)
+    for latency_ms in report.create_latencies_ms:
+        latencies.add_metric("CreateLatencyMs", "Milliseconds", latency_ms)
+    _flush(latencies)
+    for route, counts in _counts_by_route(report.results).items():
+        _emit_counts_of_route(route, counts, settings)
+
+
+def _emit_counts_of_route(route: str, counts: Counter[str], settings: Settings) -> None:
+    also_by_route = Counter({name: count for name, count in counts.items() if name in _ALSO_BY_ROUTE})
+    _emit_counts(also_by_route, settings, route=route)
+
+
+def _emit_counts(counts: Counter[str], settings: Settings, **dimensions: str) -> None:
+    metrics = _metrics(settings, **dimensions)
+    for name, count in counts.items():
         if count:
             metrics.add_metric(name, "Count", count)
-    for latency_ms in report.create_latencies_ms:
-        metrics.add_metric("CreateLatencyMs", "Milliseconds", latency_ms)
-    for name, value in gauges.items():
-        metrics.add_metric(name, "Seconds" if name.endswith("Seconds") else "Count", value)
-    if metrics.metric_set:
-        metrics.flush_metrics()
-    for (name, route), count in _counts_by_route(report.results).items():
-        by_route = _metrics(settings, route=route)
-        by_route.add_metric(name, "Count", count)
-        by_route.flush_metrics()
+    _flush(metrics)
+
+
+def _emit_gauges(report: SweepReport, settings: Settings) -> None:
+    """Zeros included: an alarm tells from them that the sweep runs."""
+    gauges = _metrics(settings)
+    gauges.add_metric("Waiting", "Count", report.gauges.waiting)
+    gauges.add_metric("Running", "Count", report.gauges.running)
+    gauges.add_metric("OldestWaitingSeconds", "Seconds", report.gauges.oldest_waiting_s)
+    gauges.add_metric("EventsPerTask", "Count", report.events_per_task)
+    _flush(gauges)
+
+
+def _operator_errors_without_result(report: SweepReport) -> int:
+    """A damaged event has a result, which counts it."""
+    queries = sum(failed.kind is Kind.OPERATOR for failed in report.failed_queries)
+    return queries + sum(not key.startswith("event/") for key in report.damaged_keys)
 
 
 def _counts(report: Report) -> Counter[str]:
-    counts = Counter(name for result in report.results for name in _metric_names(result))
+    counts = Counter(name for result in report.results for name in _metrics_of_result(result))
     counts.update(Adopted=report.adopted, AskedAgain=report.asked_again, SecondTask=report.second_tasks)
     return counts
 
 
-def _counts_by_route(results: list[Result]) -> Counter[tuple[str, str]]:
-    return Counter(
-        (name, result.route)
-        for result in results
-        if result.route is not None
-        for name in _metric_names(result)
-        if name in _ALSO_BY_ROUTE
-    )
+def _counts_by_route(results: list[Result]) -> dict[str, Counter[str]]:
+    counts: dict[str, Counter[str]] = {}
+    for result in results:
+        if result.route is not None:
+            counts.setdefault(result.route, Counter()).update(_metrics_of_result(result))
+    return counts
 
 
-def _metric_names(result: Result) -> list[str]:
-    names = [_METRIC_OF_STATUS[result.status]]
-    if result.error is not None and result.error.kind is Kind.OPERATOR:
-        names.append("OperatorError")
-    return names
+def _metrics_of_result(result: Result) -> list[str]:
+    return [_METRIC_OF_STATUS[result.status], *_metrics_of_error(result.error)]
+
+
+def _metrics_of_error(error: ErrorInfo | None) -> list[str]:
+    return ["OperatorError"] if error is not None and error.kind is Kind.OPERATOR else []
 
 
 def _metrics(settings: Settings, **dimensions: str) -> AmazonCloudWatchEMFProvider:
@@ -86,3 +125,9 @@ def _metrics(settings: Settings, **dimensions: str) -> AmazonCloudWatchEMFProvid
         service=settings.service,
         default_dimensions={"service": settings.service, **dimensions},
     )
+
+
+def _flush(metrics: AmazonCloudWatchEMFProvider) -> None:
+    """Powertools warns where there is nothing to publish."""
+    if metrics.metric_set:
+        metrics.flush_metrics()

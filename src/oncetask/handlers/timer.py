@@ -15,38 +15,51 @@ from oncetask.routes import Origin, Route, events_of_route, events_of_tasks
 from oncetask.submit import Report
 from oncetask.wiring import App
 
-_ARN = re.compile(r"arn:[^:]+:(scheduler|events):[^:]*:[^:]*:(schedule|rule)/((?:[^/]+/)?)([^/]+)")
+_NAME = r"[0-9A-Za-z._-]+"
+_PLACE = r"[a-z0-9-]*:[a-z0-9-]*"
+_ARN = re.compile(
+    rf"arn:[a-z0-9-]+:scheduler:{_PLACE}:schedule/(?P<group>{_NAME})/(?P<schedule>{_NAME})"
+    rf"|arn:[a-z0-9-]+:events:{_PLACE}:rule/(?:{_NAME}/)*(?P<rule>{_NAME})"
+)
+_ISO_8601 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d([.]\d+)?)?(Z|[+-]\d\d:?\d\d)?", re.ASCII)
 _ENVELOPE = frozenset({"route", "schedule", "scheduled_time"})
+_CHANGES_WITH_DELIVERY = frozenset({"id"})
+"""EventBridge may run a rule twice for one scheduled time, with another event id."""
 
 _app = wiring.start()
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - AWS hands over any JSON
     """AWS's entry: `{"results", "counts"}`. Raises LedgerUnavailable, so that AWS delivers again."""
-    report = handle(_app, event, _app.deadline(_remaining_ms(context)))
+    report = handle(_app, event, _app.deadline(wiring.remaining_ms(context)))
     return results_document(emit(report, _app.settings))
 
 
 def handle(app: App, event: object, deadline: Deadline) -> Report:
     """The tick's results. Raises LedgerUnavailable while nothing was asked."""
-    drafts = drafts_of(app, event)
-    return app.submitter.submit(drafts, deadline=deadline)
+    return app.submitter.submit(drafts_of(app, event), deadline=deadline)
 
 
 def drafts_of(app: App, event: object) -> list[Event | Result]:
     """What the tick asks for: new events, and results for what will never be one."""
     now_s = app.clock.now_s()
-    route_name: str | None = None
     try:
         tick = Tick.of(event)
         if tick.tasks is not None:
             return events_of_tasks(tick.tasks, app.task_types, tick.origin(now_s))
         route = _timer_route(app, tick.route)
-        route_name = route.name
-        return events_of_route(route, tick.payload, tick.origin(now_s))
     except Rejection as error:
-        result = rejection(error, trigger=Trigger.TIMER, route=route_name, event_id=None, now_s=now_s)
-        return [result]
+        return [rejection(error, trigger=Trigger.TIMER, route=None, event_id=None, now_s=now_s)]
+    return _drafts_of_route(route, tick, now_s)
+
+
+def _drafts_of_route(route: Route, tick: "Tick", now_s: float) -> list[Event | Result]:
+    origin = tick.origin(now_s)
+    try:
+        return events_of_route(route, tick.payload, origin)
+    except Rejection as error:
+        event_id = origin.bounded(origin.base_id)
+        return [rejection(error, trigger=Trigger.TIMER, route=route.name, event_id=event_id, now_s=now_s)]
 
 
 def _timer_route(app: App, name: str | None) -> Route:
@@ -65,48 +78,57 @@ class Tick:
     schedule: str
     scheduled_time: str
     payload: dict[str, Any]
+    changing_keys: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, event: object) -> "Tick":
         """The tick of one of the three forms. Raises Rejection EventNotUnderstood."""
         if not isinstance(event, dict):
             raise _not_understood("a timer event is an object")
+        if "route" in event:
+            return cls._of_route(event)
+        if "tasks" in event:
+            return cls._of_tasks(event)
         if event.get("detail-type") == "Scheduled Event":
-            return cls._of_rule(event)
-        return cls._of_scheduler(event)
+            return cls._of_scheduled_event(event)
+        raise _not_understood("a timer event names a `route`, holds `tasks` or is a Scheduled Event")
 
     @classmethod
-    def _of_scheduler(cls, event: dict[str, Any]) -> "Tick":
-        route, tasks = event.get("route"), event.get("tasks")
-        schedule, _ = _schedule_name(event.get("schedule"))
-        scheduled_time = _moment(event.get("scheduled_time"))
-        if "tasks" in event and "route" not in event:
-            if not isinstance(tasks, list) or not tasks:
-                raise _not_understood("`tasks` is a list of at least one task")
-            return cls(None, tasks, schedule, scheduled_time, {})
+    def _of_route(cls, event: dict[str, Any]) -> "Tick":
+        route = event["route"]
         if not isinstance(route, str):
-            raise _not_understood("a timer event names a `route` or holds `tasks`")
+            raise _not_understood("`route` is a text")
+        schedule, _ = _schedule_name(event.get("schedule"))
         payload = {key: value for key, value in event.items() if key not in _ENVELOPE}
-        return cls(route, None, schedule, scheduled_time, payload)
+        return cls(route, None, schedule, _moment(event.get("scheduled_time")), payload)
 
     @classmethod
-    def _of_rule(cls, event: dict[str, Any]) -> "Tick":
+    def _of_tasks(cls, event: dict[str, Any]) -> "Tick":
+        tasks = event["tasks"]
+        if not isinstance(tasks, list) or not tasks:
+            raise _not_understood("`tasks` is a list of at least one task")
+        schedule, _ = _schedule_name(event.get("schedule"))
+        return cls(None, tasks, schedule, _moment(event.get("scheduled_time")), {})
+
+    @classmethod
+    def _of_scheduled_event(cls, event: dict[str, Any]) -> "Tick":
         resources = event.get("resources")
         if not isinstance(resources, list) or not resources:
-            raise _not_understood("a scheduled event names its rule in `resources`")
+            raise _not_understood("a Scheduled Event names its rule or schedule in `resources`")
         schedule, name = _schedule_name(resources[0])
-        return cls(name, None, schedule, _moment(event.get("time")), event)
+        return cls(name, None, schedule, _moment(event.get("time")), event, _CHANGES_WITH_DELIVERY)
 
     def origin(self, now_s: float) -> Origin:
         """What the ids of its events are made of."""
-        if self.route is None:
-            base_id, name = f"timer:{self.schedule}:{self.scheduled_time}", self.schedule
-        elif self.route == self.schedule:
-            base_id, name = f"timer:{self.route}:{self.scheduled_time}", self.route
-        else:
-            base_id = f"timer:{self.route}@{self.schedule}:{self.scheduled_time}"
-            name = self.route
-        return Origin(Trigger.TIMER, base_id, name, now_s)
+        name = self.schedule if self.route is None else self.route
+        maker = name if name == self.schedule else f"{name}@{self.schedule}"
+        return Origin(
+            Trigger.TIMER,
+            f"timer:{maker}:{self.scheduled_time}",
+            name,
+            now_s,
+            changing_keys=self.changing_keys,
+        )
 
 
 def _schedule_name(arn: object) -> tuple[str, str]:
@@ -114,24 +136,25 @@ def _schedule_name(arn: object) -> tuple[str, str]:
     match = _ARN.fullmatch(arn) if isinstance(arn, str) else None
     if match is None:
         raise _not_understood("`schedule` is no ARN of a schedule or a rule: was its placeholder filled in?")
-    kind, group, name = match[2], match[3], match[4]
-    return (name if kind == "rule" or group in {"", "default/"} else f"{group}{name}"), name
+    if match["rule"]:
+        return match["rule"], match["rule"]
+    group, name = match["group"], match["schedule"]
+    return (name if group == "default" else f"{group}/{name}"), name
 
 
 def _moment(text: object) -> str:
+    if not isinstance(text, str) or not _is_iso_8601(text):
+        raise _not_understood("the scheduled time is no ISO 8601 time: was its placeholder filled in?")
+    return text
+
+
+def _is_iso_8601(text: str) -> bool:
     try:
-        datetime.fromisoformat(text if isinstance(text, str) else "")
+        datetime.fromisoformat(text)
     except ValueError:
-        raise _not_understood(
-            "the scheduled time is no ISO 8601 time: was its placeholder filled in?"
-        ) from None
-    return str(text)
+        return False
+    return _ISO_8601.fullmatch(text) is not None
 
 
 def _not_understood(message: str) -> Rejection:
     return Rejection(Code.EVENT_NOT_UNDERSTOOD, message)
-
-
-def _remaining_ms(context: Any) -> int | None:  # noqa: ANN401 - AWS's context, or none at all
-    remaining = getattr(context, "get_remaining_time_in_millis", None)
-    return None if remaining is None else int(remaining())

@@ -1,11 +1,13 @@
 """The ledger: idempotency record, durable queue and task history in one.
 
-Four kinds of record, each changed by one conditional write at a time; no transaction spans two:
+Six kinds of record, each changed by one conditional write at a time; no transaction spans two:
 
     event       what was accepted: its request, where it stands, when it is due, how it ended
     ask         one GenerateOnceTask call, once sent or about to be, and the events that it serves
     place       the one ask that a task type has in flight or unresolved, over all processes
+    task        which ask a task of the service belongs to, so that no other ask takes it for its own
     signature   which delivery a signature first came with, where the delivery id is not signed
+    lease       the one sweep that is at work
 
     record event -> take place -> record ask -> (send) -> answer on it -> settle events -> give place back
          |              | died: the place ends with its claim   | died: the place still names the ask,
@@ -19,6 +21,7 @@ these rules; memory, SQLite and DynamoDB differ only there.
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, Protocol
 
 from pydantic import Field, ValidationError
@@ -41,6 +44,8 @@ from oncetask.models import (
 
 ASK_KEPT_S = 7 * 86_400
 """How long an ask that made no task, or whose task has ended, is remembered: its id marks tasks as ours."""
+
+LEASE_KEY = "lease/sweep"
 
 WRITE_TRIES = 20
 """How often a change is tried anew when another process changed the record in between."""
@@ -130,6 +135,7 @@ class Event(Record):
     part: str | None = Field(default=None, description="which half of a refused group it is asked with")
     ask_id: str | None = Field(default=None, description="the last ask that was applied to it")
     ask_sendings: int = Field(default=0, description="how many of that ask's sendings `attempts` holds")
+    doubtful: bool = Field(default=False, description="a sending of it was never accounted for")
     task_id: str | None = None
     response: TaskResponse | None = None
     shared_by: int = 0
@@ -211,8 +217,9 @@ class Ask(Record):
     answer: Answer | None = None
     answered_s: float | None = None
     candidates: tuple[str, ...] = Field(default=(), description="task ids held as perhaps this ask's")
+    watched: bool = Field(default=False, description="asked again: the first sending's task may still show")
     finish: Finish | None = None
-    ended_s: float | None = None
+    ended_s: float | None = Field(default=None, description="closed without an answer of its own")
 
     @property
     def unresolved(self) -> bool:
@@ -227,13 +234,14 @@ class Ask(Record):
     @property
     def expires_s(self) -> int | None:
         """When the record may go; None while the call or its task has not ended."""
-        if self.unresolved or self.runs:
+        if self.row_open() is not None:
             return None
         return int(self.ended_s or self.answered_s or self.last_sent_s) + ASK_KEPT_S
 
     def row_open(self) -> str | None:
         """Its place among the open asks."""
-        return f"{int(self.first_sent_s * 1000):014d}" if self.unresolved or self.runs else None
+        is_open = self.unresolved or self.runs or self.watched
+        return f"{int(self.first_sent_s * 1000):014d}" if is_open else None
 
 
 class Place(Record):
@@ -246,6 +254,31 @@ class Place(Record):
     def row_open(self) -> str:
         """Places are always open: each is work that somebody may have left."""
         return self.task_type
+
+
+class TaskOwner(Record):
+    """The ask that a task of the service belongs to."""
+
+    task_id: str
+    ask_id: str
+    since_s: float
+
+    @property
+    def expires_s(self) -> int:
+        """Long after anybody could take the task for theirs."""
+        return int(self.since_s) + ASK_KEPT_S
+
+
+class Lease(Record):
+    """The one sweep that is at work."""
+
+    holder: str
+    ends_s: int
+
+    @property
+    def expires_s(self) -> int:
+        """Whether or not its holder lives."""
+        return self.ends_s
 
 
 class Signature(Record):
@@ -266,6 +299,14 @@ class Kept[R: Record]:
 
     record: R
     version: str
+
+
+@dataclass(frozen=True, slots=True)
+class Read[R: Record]:
+    """Open records, and the keys of those that cannot be read."""
+
+    records: list[R]
+    damaged_keys: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,18 +332,8 @@ class Ledger:
 
     def record(self, event: Event) -> tuple[Event, bool]:
         """Keep a new event unless its id is bound: the event that has the id, and whether it is this one."""
-        key = event_key(event.event_id)
-        for _ in range(WRITE_TRIES):
-            if self._put(key, event, replacing=None):
-                return event, True
-            kept = self._get(key, Event, even_expired=True)
-            if kept is None:
-                continue
-            if not self._has_expired(kept.record) and not kept.record.frees_its_id:
-                return kept.record, False
-            if self._put(key, event, replacing=kept.version):
-                return event, True
-        raise _contended(key)
+        kept, is_new = self._put_if_free(event_key(event.event_id), event, lambda kept: kept.frees_its_id)
+        return kept.record, is_new
 
     def event(self, event_id: str) -> Event | None:
         """The event of that id; None where there is none, or it has expired."""
@@ -314,6 +345,10 @@ class Ledger:
         rows = self.store.get_many([event_key(event_id) for event_id in event_ids])
         found = (_readable(row, Event) for row in rows)
         return [event for event in found if event is not None and not self._has_expired(event)]
+
+    def oldest_open_events(self, most: int) -> Read[Event]:
+        """The oldest events that are pending or unknown, at most so many."""
+        return self._read([key for _, key in islice(self.store.open_keys("event"), most)], Event)
 
     def change_event(self, event_id: str, change: Callable[[Event], Event]) -> Event | None:
         """Apply a pure change to the event as it stands now; None where there is none.
@@ -341,26 +376,32 @@ class Ledger:
         A place whose claim has ended although its ask was never recorded is free: whoever held it
         asks nothing after that moment.
         """
-        key = place_key(place.task_type)
-        version = self._put(key, place, replacing=None)
-        if version:
-            return Kept(place, version)
-        kept = self._get(key, Place)
-        if kept is None or kept.record.claim_ends_s > self.clock.now_s():
-            return None
-        if self.ask(kept.record.ask_id) is not None:
-            return None
-        version = self._put(key, place, replacing=kept.version)
-        return Kept(place, version) if version else None
+        try:
+            kept, is_new = self._put_if_free(place_key(place.task_type), place, self._is_abandoned)
+        except DamagedRecord:
+            return None  # the sweep mends it
+        return kept if is_new else None
+
+    def _is_abandoned(self, place: Place) -> bool:
+        return place.claim_ends_s <= self.clock.now_s() and self.ask(place.ask_id) is None
 
     def give_place_back(self, place: Kept[Place]) -> None:
         """The ask is resolved and its events are settled: the type may be asked for again."""
         self.store.delete(place_key(place.record.task_type), version=place.version)
 
     def places(self) -> list[Kept[Place]]:
-        """Every place that is taken."""
-        kept = (self._get(key, Place) for _, key in self.store.open_keys("place"))
-        return [place for place in kept if place is not None]
+        """Every place that is taken. One that cannot be read is made anew from what its type still asks."""
+        rows = self.store.get_many([key for _, key in self.store.open_keys("place")])
+        places = ((row, _readable(row, Place)) for row in rows)
+        return [Kept(place, row.version) if place else self._mended(row) for row, place in places]
+
+    def _mended(self, row: Row) -> Kept[Place]:
+        task_type = row.key.removeprefix("place/")
+        asks = (ask for ask in self.open_asks().records if ask.unresolved)
+        ask_id = next((ask.ask_id for ask in asks if ask.request.task_type == task_type), "none")
+        place = Place(task_type=task_type, ask_id=ask_id, claim_ends_s=0)
+        version = self._put(row.key, place, replacing=row.version)
+        return Kept(place, version or row.version)
 
     # -- asks ---------------------------------------------------------------------------------
 
@@ -378,10 +419,33 @@ class Ledger:
         """As `change_event`."""
         return self._change(ask_key(ask_id), Ask, change)
 
-    def open_asks(self) -> list[Ask]:
-        """Unresolved asks and those whose task runs, oldest first; damaged ones are left out."""
-        rows = self.store.get_many([key for _, key in self.store.open_keys("ask")])
-        return [ask for row in rows if (ask := _readable(row, Ask)) and ask.row_open()]
+    def open_asks(self) -> Read[Ask]:
+        """Unresolved asks, and those whose task runs or is watched for, oldest first."""
+        return self._read([key for _, key in self.store.open_keys("ask")], Ask)
+
+    # -- tasks --------------------------------------------------------------------------------
+
+    def own_task(self, task_id: str, ask_id: str) -> TaskOwner:
+        """Whose the task is: this ask's, unless another ask has it already."""
+        mine = TaskOwner(task_id=task_id, ask_id=ask_id, since_s=self.clock.now_s())
+        return self._put_if_free(task_key(task_id), mine, damaged_is_free=True)[0].record
+
+    def task_owner(self, task_id: str) -> TaskOwner | None:
+        """Whose the task is; None where it is no ask's of this ledger."""
+        kept = self._get(task_key(task_id), TaskOwner)
+        return kept.record if kept else None
+
+    # -- the sweep's lease ----------------------------------------------------------------------
+
+    def take_lease(self, ends_s: int) -> Kept[Lease] | None:
+        """The lease until then; None where another sweep has it."""
+        lease = Lease(holder=secrets.token_hex(8), ends_s=ends_s)
+        kept, is_new = self._put_if_free(LEASE_KEY, lease, damaged_is_free=True)
+        return kept if is_new else None
+
+    def give_lease_back(self, lease: Kept[Lease]) -> None:
+        """The next sweep may begin."""
+        self.store.delete(LEASE_KEY, version=lease.version)
 
     # -- signatures ---------------------------------------------------------------------------
 
@@ -389,35 +453,73 @@ class Ledger:
         """The delivery id that this signature first came with, within `keep_s`; this one if it is new."""
         key = f"signature/{route}/{signature_sha256}"
         mine = Signature(delivery_id=delivery_id, ends_s=int(self.clock.now_s()) + keep_s)
-        for _ in range(WRITE_TRIES):
-            if self._put(key, mine, replacing=None):
-                return delivery_id
-            kept = self._get(key, Signature, even_expired=True)
-            if kept is None:
-                continue
-            if not self._has_expired(kept.record):
-                return kept.record.delivery_id
-            if self._put(key, mine, replacing=kept.version):
-                return delivery_id
-        raise _contended(key)
+        return self._put_if_free(key, mine, damaged_is_free=True)[0].record.delivery_id
+
+    # -- damage ---------------------------------------------------------------------------------
+
+    def set_aside(self, key: str) -> bool:
+        """Take a damaged record out of the index, so that it is met once; whether that was now."""
+        row = self.store.get(key)
+        if row is None or row.open is None:
+            return False
+        closed = Row(key, secrets.token_hex(8), None, row.expires_s, row.body)
+        return self.store.put(closed, replacing=row.version)
+
+    def _read[R: Record](self, keys: Sequence[str], kind: type[R]) -> Read[R]:
+        read = Read[R]([], [])
+        for row in self.store.get_many(keys):
+            record = _readable(row, kind)
+            if record is None:
+                read.damaged_keys.append(row.key)
+            elif record.row_open() is not None:
+                read.records.append(record)
+        return read
 
     # -- the one conditional write ------------------------------------------------------------
+
+    def _put_if_free[R: Record](
+        self,
+        key: str,
+        record: R,
+        is_free: Callable[[R], bool] = lambda _: False,
+        *,
+        damaged_is_free: bool = False,
+    ) -> tuple[Kept[R], bool]:
+        """Keep the record unless the key is bound: what is kept, and whether it is this one.
+
+        The one primitive that carries idempotency, places, owners and the lease. A key is free where
+        there is no record, where it has expired, or where `is_free` says so of it.
+        """
+        for _ in range(WRITE_TRIES):
+            version = self._put(key, record, replacing=None)
+            if version:
+                return Kept(record, version), True
+            row = self.store.get(key)
+            if row is None:
+                continue
+            kept = _readable(row, type(record))
+            if kept is None and not damaged_is_free:
+                raise DamagedRecord(key)
+            if kept is not None and not self._has_expired(kept) and not is_free(kept):
+                return Kept(kept, row.version), False
+            version = self._put(key, record, replacing=row.version)
+            if version:
+                return Kept(record, version), True
+        raise _contended(key)
 
     def _put(self, key: str, record: Record, *, replacing: str | None) -> str | None:
         version = secrets.token_hex(8)
         row = Row(key, version, record.row_open(), record.expires_s, record.model_dump_json(by_alias=True))
         return version if self.store.put(row, replacing=replacing) else None
 
-    def _get[R: Record](self, key: str, kind: type[R], *, even_expired: bool = False) -> Kept[R] | None:
+    def _get[R: Record](self, key: str, kind: type[R]) -> Kept[R] | None:
         row = self.store.get(key)
         if row is None:
             return None
         record = _readable(row, kind)
         if record is None:
             raise DamagedRecord(key)
-        if self._has_expired(record) and not even_expired:
-            return None
-        return Kept(record, row.version)
+        return None if self._has_expired(record) else Kept(record, row.version)
 
     def _change[R: Record](self, key: str, kind: type[R], change: Callable[[R], R]) -> R | None:
         for _ in range(WRITE_TRIES):
@@ -446,6 +548,11 @@ def ask_key(ask_id: str) -> str:
 def place_key(task_type: str) -> str:
     """The key of a task type's place."""
     return f"place/{task_type}"
+
+
+def task_key(task_id: str) -> str:
+    """The key of a task's owner."""
+    return f"task/{task_id}"
 
 
 def _readable[R: Record](row: Row, kind: type[R]) -> R | None:

@@ -1,0 +1,51 @@
+"""The four ledgers, one after the other, and the two DynamoDBs behind two of them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from oncetask.ledgers import Ledger, Store
+from tests.clocks import FakeClock
+from tests.contract import stores
+
+
+@pytest.fixture(scope="session")
+def dynalite() -> Iterator[stores.DynamoDb]:
+    """Dynalite, one for each worker."""
+    with stores.dynalite() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[stores.DynamoDb]:
+    """Moto with its checks on, one for each worker."""
+    with stores.moto() as running:
+        yield running
+
+
+@pytest.fixture
+def ledger_clock() -> FakeClock:
+    """The ledger's clock."""
+    return FakeClock()
+
+
+@pytest.fixture(params=["memory", "sqlite", "dynalite", "moto"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, ledger_clock: FakeClock) -> Iterator[Store]:
+    """An empty store of every kind."""
+    made: Store
+    if request.param == "memory":
+        made = stores.memory()
+    elif request.param == "sqlite":
+        made = stores.sqlite_file(tmp_path)
+    else:
+        server: stores.DynamoDb = request.getfixturevalue(request.param)
+        made = server.store(ledger_clock)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def ledger(store: Store, ledger_clock: FakeClock) -> Ledger:
+    """The rules on an empty store of every kind."""
+    return Ledger(store, ledger_clock)

@@ -1,0 +1,194 @@
+"""The ledger's stores as tests use them: each empty, on a clock of the test's, on servers of our own.
+
+Dynalite and moto are two independent DynamoDBs. Moto checks signatures and permitted actions; neither
+checks which table a permission is for.
+"""
+
+import contextlib
+import json
+import os
+import re
+import socket
+import subprocess
+import time
+import urllib.request
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlencode
+
+import pytest
+
+from oncetask.aws import AwsError, AwsService
+from oncetask.clock import Clock
+from oncetask.ledgers.dynamodb import INDEX_ACTIONS, TABLE_ACTIONS, DynamoDbStore, table_definition
+from oncetask.ledgers.sql import SqlStore
+from oncetask.sigv4 import AwsKeys
+from tests.tools import NotInstallable, node_modules, python_tool
+
+REGION = "eu-central-1"
+TABLE = "oncetask"
+START_LIMIT_S = 30
+
+
+class WallClock:
+    """Real time: moto refuses signatures of another day."""
+
+    def now_s(self) -> float:
+        """See `Clock`."""
+        return time.time()
+
+    def elapsed_s(self) -> float:
+        """See `Clock`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
+        time.sleep(seconds)
+
+
+@dataclass(frozen=True)
+class DynamoDb:
+    """A running DynamoDB: one table, remade for each test by keys that may do everything."""
+
+    url: str
+    admin: AwsKeys
+    keys: AwsKeys
+
+    def service(self, keys: AwsKeys | None = None) -> AwsService:
+        """A connection of its own, with the ledger's keys unless others are given."""
+        return AwsService(
+            "dynamodb", region=REGION, keys=keys or self.keys, clock=WallClock(), endpoint_url=self.url
+        )
+
+    def store(self, clock: Clock) -> DynamoDbStore:
+        """A store on a new, empty table."""
+        admin = self.service(self.admin)
+        if _table_status(admin):
+            admin.call("DynamoDB_20120810.DeleteTable", {"TableName": TABLE})
+            _until(lambda: _table_status(admin) is None)
+        admin.call("DynamoDB_20120810.CreateTable", table_definition(TABLE))
+        _until(lambda: _table_status(admin) == "ACTIVE")
+        admin.close()
+        return DynamoDbStore(self.service(), TABLE, clock)
+
+
+def memory() -> SqlStore:
+    """`memory://`."""
+    return SqlStore()
+
+
+def sqlite_file(folder: Path) -> SqlStore:
+    """`sqlite:///FOLDER/ledger.sqlite`."""
+    return SqlStore(folder / "ledger.sqlite")
+
+
+@contextlib.contextmanager
+def dynalite() -> Iterator[DynamoDb]:
+    """Dynalite on a free port of loopback until the block ends."""
+    program = installed(node_modules) / ".bin" / "dynalite"
+    port = free_port()
+    command = [str(program), "--host", "127.0.0.1", "--port", str(port)]
+    times = [f"--{step}TableMs=0" for step in ("create", "delete", "update")]
+    keys = AwsKeys("AKIADYNALITE", "not-checked")
+    with _running([*command, *times], port):
+        yield DynamoDb(f"http://127.0.0.1:{port}", admin=keys, keys=keys)
+
+
+@contextlib.contextmanager
+def moto() -> Iterator[DynamoDb]:
+    """Moto's server on a free port of loopback until the block ends; its checks are on after six calls,
+    which make an administrator and a user that may do what the ledger does.
+    """
+    program = installed(lambda: python_tool("moto")) / "moto_server"
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with _running([str(program), "-H", "127.0.0.1", "-p", str(port)], port, INITIAL_NO_AUTH_ACTION_COUNT="6"):
+        admin = _moto_user(url, "admin", "*")
+        yield DynamoDb(url, admin=admin, keys=_moto_user(url, "ledger", *TABLE_ACTIONS, *INDEX_ACTIONS))
+
+
+def installed(install: Callable[[], Path]) -> Path:
+    """Where the tool is; skips the test where it cannot be had, except in CI, where it fails."""
+    try:
+        return install()
+    except NotInstallable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"cannot be installed here: {error}")
+
+
+def free_port() -> int:
+    """A port of loopback where nobody listens."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def _running(command: list[str], port: int, **environment: str) -> Iterator[None]:
+    """The server, from its first accepted connection until the block ends."""
+    process = subprocess.Popen(
+        command,
+        env=os.environ | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _until(lambda: process.poll() is not None or _accepts(port))
+        assert process.poll() is None, f"{Path(command[0]).name} ended with {process.returncode}"
+        yield
+    finally:
+        process.terminate()
+        process.wait(timeout=10)
+
+
+def _accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    ends_s = time.monotonic() + START_LIMIT_S
+    while not holds():
+        assert time.monotonic() < ends_s, f"not so within {START_LIMIT_S} s"
+        time.sleep(0.01)
+
+
+def _table_status(admin: AwsService) -> str | None:
+    try:
+        answer = admin.call("DynamoDB_20120810.DescribeTable", {"TableName": TABLE})
+    except AwsError as error:
+        if error.code != "ResourceNotFoundException":
+            raise
+        return None
+    status: str = answer["Table"]["TableStatus"]
+    return status
+
+
+def _moto_user(url: str, name: str, *actions: str) -> AwsKeys:
+    """Keys of a new user that may do these actions. Three calls."""
+    # Moto asks for DynamoDB's permissions on the resource "*", whatever the table.
+    allow = {"Effect": "Allow", "Action": [f"dynamodb:{action}" for action in actions], "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    _iam(url, Action="CreateUser", UserName=name)
+    _iam(url, Action="PutUserPolicy", UserName=name, PolicyName="p", PolicyDocument=policy)
+    made = _iam(url, Action="CreateAccessKey", UserName=name)
+    found = {re.sub("{.*}", "", element.tag): element.text or "" for element in made.iter()}
+    return AwsKeys(found["AccessKeyId"], found["SecretAccessKey"])
+
+
+def _iam(url: str, **parameters: str) -> ET.Element:
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        url,
+        urlencode({"Version": "2010-05-08", **parameters}).encode(),
+        # Moto reads from the signature which service is meant.
+        {"authorization": f"AWS4-HMAC-SHA256 Credential=x/20260101/{REGION}/iam/aws4_request"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
+        return ET.fromstring(answer.read())  # noqa: S314 - our own server

@@ -1,0 +1,125 @@
+"""Every answer of Security Center, through the whole path of a timer event."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from local.emulator import Emulator
+from oncetask.clock import Deadline
+from oncetask.handlers import timer
+from oncetask.models import Status
+from oncetask.wiring import App
+from tests.answers import ROWS, Row
+from tests.clocks import NOW_S, FakeClock
+from tests.conftest import MakeApp
+
+ROUTES = """
+[routes.nightly]
+trigger = "timer"
+task_type = "ASSETS_COLLECTION"
+param = {items = "PORT_SNAPSHOT"}
+"""
+SCHEDULE = {
+    "schedule": "arn:aws:scheduler:eu-central-1:123456789012:schedule/default/nightly",
+    "scheduled_time": "2026-11-24T05:00:00Z",
+}
+ONE_TASK = {"route": "nightly", **SCHEDULE}
+EVENT_ID = "timer:nightly:2026-11-24T05:00:00Z"
+TWO_TYPES = {
+    "tasks": [
+        {"TaskType": "ASSETS_COLLECTION", "Param": {"items": "PORT_SNAPSHOT"}},
+        {"TaskType": "IDC_PROBE_SCAN", "Param": {}},
+    ],
+    **SCHEDULE,
+}
+
+each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+
+
+@pytest.fixture
+def app(row: Row, make_app: MakeApp, emulator: Emulator) -> Iterator[App]:
+    """An app whose next ask meets the row's answer."""
+    environment = row.arrange(emulator)
+    app = make_app(ROUTES, clock=FakeClock(), **environment)
+    yield app
+    app.ledger.store.close()
+
+
+def creates(emulator: Emulator) -> int:
+    """How many GenerateOnceTask calls have come."""
+    return sum(call.action == "GenerateOnceTask" for call in emulator.calls)
+
+
+@each_row
+def test_an_answer_becomes_the_result_that_the_contract_names(row: Row, app: App) -> None:
+    """Status, code and kind are the row's; a task's id is given exactly where there is a task."""
+    [result] = timer.handle(app, ONE_TASK, Deadline.after(30, app.clock)).results
+
+    error = result.error
+    assert (result.status, error and error.code, error and error.kind) == (row.status, row.code, row.kind)
+    assert (result.task_id is not None) == (row.status is Status.CREATED)
+    assert (result.event_id, result.attempts) == (EVENT_ID, 1)
+
+
+@each_row
+def test_an_answer_leaves_its_event_as_the_contract_says(row: Row, app: App) -> None:
+    """The record agrees with the result, is open exactly while the event waits, and is due in time."""
+    [result] = timer.handle(app, ONE_TASK, Deadline.after(30, app.clock)).results
+
+    event = app.ledger.event(EVENT_ID)
+    assert event is not None
+    assert event.result() == result
+    assert event.waits == (row.status in {Status.PENDING, Status.UNKNOWN})
+    if row.wait_s is not None:
+        assert row.wait_s[0] <= round(event.due_s - NOW_S, 3) <= row.wait_s[1]
+
+
+@each_row
+def test_nothing_resends_a_create(row: Row, app: App, emulator: Emulator) -> None:
+    """One ask is one call at the service, and at most one task, whatever comes back."""
+    timer.handle(app, ONE_TASK, Deadline.after(30, app.clock))
+
+    assert creates(emulator) == row.calls
+    assert len(emulator.tasks) <= 1
+
+
+@each_row
+def test_an_answer_says_whether_the_tick_asks_on(row: Row, app: App, emulator: Emulator) -> None:
+    """After an answer that stops it, the tick's next event waits unasked; else it is asked as well."""
+    _, second = timer.handle(app, TWO_TYPES, Deadline.after(30, app.clock)).results
+
+    if row.asks_may_go_on:
+        assert (second.status, creates(emulator)) == (Status.CREATED, row.calls + 1)
+    else:
+        assert (second.status, second.attempts, second.error) == (Status.PENDING, 0, None)
+        assert creates(emulator) == row.calls
+
+
+@each_row
+def test_the_place_of_the_type_is_kept_exactly_while_the_answer_is_looked_for(row: Row, app: App) -> None:
+    """Nobody else asks for the type while a lost answer is unresolved; every other answer frees it."""
+    timer.handle(app, ONE_TASK, Deadline.after(30, app.clock))
+
+    assert bool(app.ledger.places()) == (row.status is Status.UNKNOWN)
+
+
+@pytest.mark.parametrize(
+    "row", [row for row in ROWS if row.name in {"a task", "reset after the task", "throttled without a time"}]
+)
+def test_the_same_tick_again_asks_nothing(row: Row, app: App, emulator: Emulator) -> None:
+    """A tick that comes twice is answered from the record, whether or not the first made a task."""
+    [first] = timer.handle(app, ONE_TASK, Deadline.after(30, app.clock)).results
+
+    [again] = timer.handle(app, ONE_TASK, Deadline.after(30, app.clock)).results
+
+    assert creates(emulator) == row.calls
+    assert again.status == (Status.DUPLICATE if row.status is Status.CREATED else first.status)
+    assert again.attempts == first.attempts
+
+
+def test_the_table_names_every_row_once() -> None:
+    """Names identify rows, and each has words for the README."""
+    names = [row.name for row in ROWS]
+
+    assert len(set(names)) == len(names)
+    assert all(row.says for row in ROWS)
