@@ -36,6 +36,12 @@ run: setup ## the main job against the emulator; EVENT=events/x.json for that on
 explain: setup ## what would be asked for EVENT=events/x.json, and why; nothing is sent
 	@$(PYTHON) -m local explain "$(EVENT)"
 
+serve: setup ## the webhook handler behind a local HTTP server on PORT=8080, with the emulator and a sweep
+	@$(PYTHON) -m local serve --port $(or $(PORT),8080)
+
+ledger: setup ## an operator's hands on the ledger: CMD=list|show|retry|adopt|give-up ID=… TASK=…
+	@$(PYTHON) -m local ledger $(or $(CMD),list) $(if $(ID),--id '$(ID)') $(if $(TASK),--task '$(TASK)')
+
 emulator: setup ## the emulator alone, on PORT=18080
 	@$(PYTHON) -m local emulator --port $(or $(PORT),18080)
 

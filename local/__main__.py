@@ -16,7 +16,7 @@ def main() -> None:
     except OnceTaskError as error:
         sys.exit(f"oncetask: {error}")
     except KeyboardInterrupt:
-        sys.exit(130)
+        print()  # how the servers are meant to be ended
 
 
 def _parser() -> argparse.ArgumentParser:

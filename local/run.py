@@ -1,7 +1,82 @@
-"""stub"""
+"""`make run`: event documents through the real handlers, against the emulator or the real service."""
 
+import json
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from local import show
+from local.cases import EVENTS, INVOCATION_MS, Case, Handled, documents, expectation_of
+from local.documents import read_event, routes_beside
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from oncetask.errors import OnceTaskError, Rejection
+from oncetask.handlers import timer, webhook
+from oncetask.handlers.fronts import Delivery
+from oncetask.wiring import app_of
 
 
-def main(event: Path | None, *, live: bool) -> None:
-    """Stub."""
+def main(path: Path | None, *, live: bool) -> None:
+    """Run one event document, or every sample."""
+    if path is None:
+        if live:
+            raise OnceTaskError("LIVE=1 needs EVENT=, the one event to ask the real Security Center for")
+        _run_samples()
+    elif live:
+        _run_document(path, os.environ)
+    elif expectation_of(path).is_file():
+        _print(path, _of_case(path))
+    else:
+        with Emulator() as emulator:
+            _run_document(path, _with_emulator(emulator))
+
+
+def _run_samples() -> None:
+    rows = [(path, document) for path in documents() for document in _documents_of(_of_case(path))]
+    show.results(
+        [document for _, document in rows], titles=[str(path.relative_to(EVENTS)) for path, _ in rows]
+    )
+
+
+def _of_case(path: Path) -> Handled:
+    with Emulator() as emulator:
+        return Case.at(path).run(emulator)
+
+
+def _with_emulator(emulator: Emulator) -> dict[str, str]:
+    return dict(os.environ) | {
+        "ONCETASK_ENDPOINT": emulator.url,
+        "ONCETASK_CREDENTIALS": "env",
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+    }
+
+
+def _run_document(path: Path, environment: Mapping[str, str]) -> None:
+    app = app_of({**routes_beside(path), **environment})
+    event = read_event(path)
+    handle = webhook.handle if _is_http(event) else timer.handle
+    _print(path, handle(app, event, app.deadline(INVOCATION_MS)))
+
+
+def _is_http(event: object) -> bool:
+    try:
+        Delivery.of(event)
+    except Rejection:
+        return False
+    return True
+
+
+def _print(path: Path, handled: Handled) -> None:
+    documents_of = list(_documents_of(handled))
+    show.results(documents_of, titles=[path.name] * len(documents_of))
+
+
+def _documents_of(handled: Handled) -> Iterator[dict[str, Any]]:
+    """Its results as JSON data; a refused delivery has none, and is shown as what its sender was told."""
+    if isinstance(handled, webhook.Refusal):
+        yield json.loads(handled.reply().body)
+        return
+    report = handled.report if isinstance(handled, webhook.Accepted) else handled
+    for result in report.results:
+        yield result.document()

@@ -17,6 +17,7 @@ STYLES = {
     "unknown": "magenta",
     "rejected": "red",
     "failed": "bold red",
+    "refused": "red",
 }
 
 
@@ -44,4 +45,5 @@ def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 def _row(document: Mapping[str, Any]) -> list[str]:
     error = document["error"] or {}
     why = ": ".join(part for part in (error.get("code"), error.get("message")) if part)
-    return [document["status"], document["event_id"] or "-", document["task_id"] or "-", why]
+    named = [document.get(key) or "-" for key in ("event_id", "task_id")]
+    return [document.get("status", "refused"), *named, why]

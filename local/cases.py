@@ -1,0 +1,123 @@
+"""Event documents with what stands beside them: `make run` shows what they come to, tests hold it.
+
+`events/FOLDER/NAME.json` is what AWS hands over. `NAME.expected.json` says how, and what is expected:
+
+    routes            a file under `events/`
+    environment       settings
+    now               the clock
+    before            documents of the folder, delivered earlier
+    behaviour         the emulator's switches
+    security_center   the emulator's faults, one a call; or "down"
+    asked, tasks      calls that arrived and tasks that exist, in all
+    expected          what must be in the answer; "*" is any text
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import local.emulator as security_center
+from local.clocks import FakeClock
+from local.documents import read_event
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Fault
+from oncetask.handlers import sweep, timer, webhook
+from oncetask.settings import Settings
+from oncetask.submit import Report
+from oncetask.wiring import App
+
+EVENTS = Path(__file__).resolve().parents[1] / "events"
+EXPECTED = ".expected.json"
+NOW = "2026-11-24T05:00:01Z"
+INVOCATION_MS = 30_000
+
+
+def documents() -> list[Path]:
+    """Every event document, wherever under `events/` it lies."""
+    known = (path for path in EVENTS.rglob("*.json") if path.parent != EVENTS)
+    return sorted(path for path in known if not path.name.endswith(EXPECTED))
+
+
+def expectation_of(path: Path) -> Path:
+    """What stands, or should stand, beside an event document."""
+    return path.with_name(path.stem + EXPECTED)
+
+
+type Handled = Report | webhook.Accepted | webhook.Refusal
+
+
+def _timer(app: App, event: object) -> Handled:
+    return timer.handle(app, event, app.deadline(INVOCATION_MS))
+
+
+def _webhook(app: App, event: object) -> Handled:
+    return webhook.handle(app, event, app.deadline(INVOCATION_MS))
+
+
+def _sweep(app: App, _event: object) -> Handled:
+    return sweep.handle(app, app.deadline(INVOCATION_MS))
+
+
+HANDLERS: Mapping[str, Callable[[App, object], Handled]] = {
+    "timer": _timer,
+    "webhook": _webhook,
+    "senders": _webhook,
+    "sweep": _sweep,
+}
+"""By the folder's name: the event through its real handler."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One event document and what stands beside it."""
+
+    folder: str
+    event: Any
+    before: list[Any]
+    told: dict[str, Any]
+
+    @classmethod
+    def at(cls, path: Path) -> "Case":
+        """The case of the event document at that path."""
+        told = json.loads(expectation_of(path).read_text(encoding="utf-8"))
+        before = [read_event(path.with_name(name)) for name in told.get("before", [])]
+        return cls(path.parent.name, read_event(path), before, told)
+
+    def app(self, emulator: Emulator) -> App:
+        """An app as the case says, at its moment."""
+        now_s = datetime.fromisoformat(self.told.get("now", NOW)).timestamp()
+        environment = {
+            "ONCETASK_ENDPOINT": emulator.url,
+            "ONCETASK_ROUTES": str(EVENTS / self.told["routes"]),
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+            **self.told.get("environment", {}),
+        }
+        settings = Settings.from_environment(environment)
+        return App(settings, environment=environment, clock=FakeClock(now_s))
+
+    def run(self, emulator: Emulator) -> Handled:
+        """What came before, then the event itself, the emulator behaving as the case says."""
+        app = self.app(emulator)
+        for event in self.before:
+            HANDLERS[self.folder](app, event)
+        self._prepare(emulator)
+        return HANDLERS[self.folder](app, self.event)
+
+    def _prepare(self, emulator: Emulator) -> None:
+        for name, value in self.told.get("behaviour", {}).items():
+            setattr(emulator.behaviour, name, value)
+        script = self.told.get("security_center", [])
+        if script == "down":
+            emulator.down()
+        else:
+            emulator.script(*(_fault(entry) for entry in script))
+
+
+def _fault(entry: str | dict[str, dict[str, Any]]) -> Fault:
+    """`"CapReached"`, or `{"Refuse": {"status": 403, "code": "NoPermission"}}`."""
+    ((name, keys),) = ({entry: {}} if isinstance(entry, str) else entry).items()
+    fault: Fault = getattr(security_center, name)(**keys)
+    return fault
