@@ -70,14 +70,16 @@ build: sam ## the deployable bundle: one folder a function under .aws-sam/build
 	@$(PYTHON) -m local.bundle "$(BUILD_DIR)"
 
 # What `sam build` calls for each function. Compiled here, because the folder is read-only on AWS Lambda, and by
-# content, because a zip's times are coarse. Only alibabacloud-tea has no wheel (without the exception an older one
-# that has one would be taken); the setuptools that builds it is the one that sam.txt locks.
+# content, because a zip's times are coarse. Scripts go, and their RECORD lines: they name this machine's Python.
+# Only alibabacloud-tea has no wheel (without the exception an older one that has one would be taken); the
+# setuptools that builds it is the one that sam.txt locks.
 build-%: setup
 	@$(UV) pip install -q --no-deps --require-hashes --only-binary :all: --no-binary alibabacloud-tea \
 	  --build-constraints tests/tools/sam.txt --python-platform "$(BUNDLE_PLATFORM)" --python-version 3.13 \
 	  --target "$(ARTIFACTS_DIR)" -r src/requirements.txt
 	@cp -R src/oncetask src/routes.toml "$(ARTIFACTS_DIR)"
 	@rm -rf "$(ARTIFACTS_DIR)/bin" "$(ARTIFACTS_DIR)/.lock"
+	@sed -i.old '/^bin\//d' "$(ARTIFACTS_DIR)"/*.dist-info/RECORD && rm "$(ARTIFACTS_DIR)"/*.dist-info/RECORD.old
 	@find "$(ARTIFACTS_DIR)" -name __pycache__ -type d -prune -exec rm -r {} +
 	@$(PYTHON) -m compileall -q -j 0 -s "$(ARTIFACTS_DIR)" -p /var/task --invalidation-mode unchecked-hash "$(ARTIFACTS_DIR)"
 

@@ -14,6 +14,7 @@
 
 import json
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -85,11 +86,11 @@ class Case:
         before = [read_event(path.with_name(name)) for name in told.get("before", [])]
         return cls(path.parent.name, read_event(path), before, told)
 
-    def app(self, emulator: Emulator) -> App:
+    def app(self, security_center_url: str) -> App:
         """An app as the case says, at its moment."""
         now_s = datetime.fromisoformat(self.told.get("now", NOW)).timestamp()
         environment = {
-            "ONCETASK_ENDPOINT": emulator.url,
+            "ONCETASK_ENDPOINT": security_center_url,
             "ONCETASK_ROUTES": str(EVENTS / self.told["routes"]),
             "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
@@ -100,11 +101,11 @@ class Case:
 
     def run(self, emulator: Emulator) -> Handled:
         """What came before, then the event itself, the emulator behaving as the case says."""
-        app = self.app(emulator)
-        for event in self.before:
-            HANDLERS[self.folder](app, event)
-        self._prepare(emulator)
-        return HANDLERS[self.folder](app, self.event)
+        with closing(self.app(emulator.url)) as app:
+            for event in self.before:
+                HANDLERS[self.folder](app, event)
+            self._prepare(emulator)
+            return HANDLERS[self.folder](app, self.event)
 
     def _prepare(self, emulator: Emulator) -> None:
         for name, value in self.told.get("behaviour", {}).items():

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from local.cases import Case, expectation_of
 from local.documents import read_event, routes_beside
 from oncetask import payloads
 from oncetask.errors import Rejection, SecretUnavailable
@@ -16,14 +17,23 @@ from oncetask.routes import Route
 from oncetask.verify import Verdict
 from oncetask.wiring import App, app_of
 
+NOWHERE = "http://127.0.0.1:9"
+"""Nothing is sent."""
+
 type Line = tuple[str, str]
 
 
 def main(path: Path) -> None:
     """Print the explanation of one event document."""
-    environment = routes_beside(path) | dict(os.environ)
-    for name, text in explain(app_of(environment), read_event(path)):
+    for name, text in explain(_app(path), read_event(path)):
         print(f"{name:>14}  {text}")
+
+
+def _app(path: Path) -> App:
+    """A sample event's own app; for any other event what the environment says."""
+    if expectation_of(path).is_file():
+        return Case.at(path).app(NOWHERE)
+    return app_of(routes_beside(path) | dict(os.environ))
 
 
 def explain(app: App, event: object) -> Iterator[Line]:

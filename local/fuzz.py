@@ -576,7 +576,7 @@ class LawBroken(AssertionError):  # noqa: N818 - named for what it says
 def judge(case: Case, outcome: Outcome) -> None:
     """Raise LawBroken unless the outcome is one that the contract allows for the case."""
     document = _checked_document(outcome)
-    lines = [json.loads(line) for line in outcome.printed.splitlines()]
+    lines = [json.loads(line) for line in outcome.printed.split("\n") if line]
     logged = [line for line in lines if "_aws" not in line]
     _hold(outcome.answer["statusCode"] in ANSWERED, "a status that only ledger or secret may cause")
     if case.verified is None:

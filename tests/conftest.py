@@ -21,7 +21,7 @@ def emulator() -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def make_app(emulator: Emulator, tmp_path: Path) -> MakeApp:
+def make_app(emulator: Emulator, tmp_path: Path) -> Iterator[MakeApp]:
     """`make_app(routes_toml, *, clock=None, **environment)`: an app that asks the test's emulator."""
 
     def make(routes: str = "", *, clock: Clock | None = None, **environment: str) -> App:
@@ -34,6 +34,11 @@ def make_app(emulator: Emulator, tmp_path: Path) -> MakeApp:
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
             **environment,
         }
-        return App(Settings.from_environment(environment), environment=environment, clock=clock)
+        app = App(Settings.from_environment(environment), environment=environment, clock=clock)
+        made.append(app)
+        return app
 
-    return make
+    made: list[App] = []
+    yield make
+    for app in made:
+        app.close()

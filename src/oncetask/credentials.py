@@ -1,9 +1,15 @@
-"""Where the access key for Security Center comes from. Values are read when asked for, never shown."""
+"""Where the access key for Security Center comes from. Values are read when asked for, never shown.
 
+What fetches keys is imported where it is needed (`wiring`): here is neither HTTP nor Tea.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from oncetask.clock import Clock
 from oncetask.errors import CredentialsUnavailable
+from oncetask.kept import Dated, Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +55,20 @@ class FixedKeys:
     def renew(self) -> bool:
         """See `Credentials`: the environment of a process never changes."""
         return False
+
+
+class FetchedKeys:
+    """Keys that another service gives, lent for a time or rotated there; fetched by whoever asks for them."""
+
+    def __init__(self, fetch: Callable[[], Dated[Keys]], clock: Clock) -> None:
+        """`fetch` raises CredentialsUnavailable."""
+        self._kept = Kept(fetch, clock)
+
+    def keys(self) -> Keys:
+        """See `Credentials`."""
+        return self._kept.get()
+
+    def renew(self) -> bool:
+        """See `Credentials`: the next `keys` fetches."""
+        self._kept.forget()
+        return True

@@ -15,8 +15,8 @@ import json
 import logging
 import math
 import re
-import secrets
 import ssl
+import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -272,7 +272,7 @@ class SecurityCenter:
         ]
 
     def last_task(self, task_type: str, task_name: str, deadline: Deadline) -> Task | None:
-        """The newest task of any type; None where the service says that there is none.
+        """The newest task of a type, described or not; None where the service says that there is none.
 
         Raises QueryFailed.
         """
@@ -378,7 +378,7 @@ class SecurityCenter:
                 req_body_type="formData",
                 body_type="json",
             ),
-            OpenApiRequest(query=query, headers={"x-acs-signature-nonce": secrets.token_hex(16)}),
+            OpenApiRequest(query=query, headers={"x-acs-signature-nonce": str(uuid.uuid4())}),
             RuntimeOptions(connect_timeout=connect_ms, read_timeout=read_ms),
         )
         return reply

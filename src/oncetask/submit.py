@@ -6,6 +6,7 @@ next sweep; what was asked and then not written down is found by it.
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ if TYPE_CHECKING:  # Tea is not imported before somebody asks
 
 CLAIM_SLACK_S = 5.0
 """A claim ends this long after its own call must have ended."""
+BEFORE_CALL_S = 2.0
+"""What a claim allows for recording the ask, and for the margin that a call keeps to its deadline."""
 PLACE_PATIENCE_S = 1.0
 PLACE_POLL_S = 0.02
 OLDEST_OPEN = 2000
@@ -54,11 +57,24 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One ask and where it left its events."""
+    """One ask and where it left its events. `resolved`: that is written down, and nothing is looked for."""
 
     ask: Ask
     answer: Answer
     events: list[Event]
+    resolved: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one ask may take.
+
+    `last_ask`: nothing is sent later. `patience_s`: how long a place that is taken is waited for.
+    """
+
+    deadline: Deadline
+    last_ask: Deadline | None = None
+    patience_s: float = 0.0
 
 
 @dataclass(slots=True)
@@ -76,9 +92,10 @@ class _Turn:
         """Once Security Center has answered, a failing ledger does not change what is reported."""
         return bool(self.report.create_latencies_ms)
 
-    def patience_s(self) -> float:
-        """How long to wait for a place that is taken."""
-        return PLACE_PATIENCE_S if self.last_ask is None else min(PLACE_PATIENCE_S, self.last_ask.left_s())
+    def limits(self) -> Limits:
+        """Those of an ask that begins now."""
+        left_s = PLACE_PATIENCE_S if self.last_ask is None else self.last_ask.left_s()
+        return Limits(self.deadline, self.last_ask, min(PLACE_PATIENCE_S, left_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +187,14 @@ class Submitter:
         if task_type in turn.taken_types or not self._may_begin(turn):
             return None
         try:
-            asked = self.ask([event], turn.report, turn.deadline, patience_s=turn.patience_s())
+            asked = self.ask([event], turn.report, turn.limits())
         except LedgerUnavailable:
             if not turn.has_asked:
                 raise
             asked = None
-        if asked is None:
+        if asked is None or asked.answer.outcome is Outcome.LOST:
             turn.taken_types.add(task_type)
-        elif not asked.answer.asks_may_go_on:
+        if asked is not None and not asked.answer.asks_may_go_on:
             turn.stopped = True
         return asked
 
@@ -186,126 +203,155 @@ class Submitter:
         return in_time and not turn.stopped and self.security_center().has_time(turn.deadline)
 
     def _leave(self, event: Event, turn: _Turn) -> Event:
-        """Give a new event to the next sweep."""
+        """Give a new event to the next sweep; where it stands then."""
         left = event.model_copy(update={"due_s": self.clock.now_s()})
         try:
-            self.ledger.change_event(event.event_id, lambda kept: left if kept == event else kept)
+            kept = self.ledger.change_event(event.event_id, lambda kept: left if kept == event else kept)
+        except DamagedRecord:
+            return left
         except LedgerUnavailable:
             if not turn.has_asked:
                 raise
-        return left
+            return left
+        return kept or left
 
-    def ask(
-        self, events: Sequence[Event], report: Report, deadline: Deadline, *, patience_s: float
-    ) -> Asked | None:
+    def ask(self, events: Sequence[Event], report: Report, limits: Limits) -> Asked | None:
         """Ask for one task that serves these events of one type; None where that was not possible:
-        the type's place is taken, or the events have changed.
+        the type's place is taken, the events have changed, or there is no time.
 
         Raises LedgerUnavailable as long as Security Center was not asked; afterwards the answer
         stands, whatever the ledger does.
         """
-        claim_s = self.longest_call_s(deadline) + CLAIM_SLACK_S
-        ask_id = secrets.token_hex(16)
-        place = self._take_place(events[0].request.task_type, ask_id, claim_s, patience_s)
+        place = self._take_place(events[0].request.task_type, limits)
         if place is None:
             return None
-        unchanged = [event for event in self.ledger.events(e.event_id for e in events) if event in events]
+        unchanged = self._unchanged(events)
         if not unchanged:
             self.ledger.give_place_back(place)
             return None
-        ask = self._new_ask(ask_id, unchanged, claim_s)
+        ask = self._new_ask(place.record, unchanged)
         self.ledger.record_ask(ask)
-        answer = self.send(ask, report, deadline)
+        answer = self.send(ask, report, limits)
         if answer is None:
-            self.ledger.give_place_back(place)
+            self._close_unsent(ask, place)
             return None
-        return self._written_down(ask, answer, unchanged, place, report)
+        asked = self.write_down(ask, answer, unchanged, report)
+        if asked.resolved:
+            with suppress(LedgerUnavailable):
+                self.ledger.give_place_back(place)
+        return asked
 
-    def longest_call_s(self, deadline: Deadline) -> float:
-        """How long a call that begins now can take, in seconds, asked once more with new keys included."""
-        return max(0.0, min(deadline.left_s(), 2 * self.security_center().call_timeout_s()))
+    def claim_ends_s(self, deadline: Deadline) -> float:
+        """When a claim ends that is taken now: 5 s after its call, repeated with new keys, has ended."""
+        call_s = BEFORE_CALL_S + 2 * self.security_center().call_timeout_s()
+        return self.clock.now_s() + max(0.0, min(deadline.left_s(), call_s)) + CLAIM_SLACK_S
 
-    def _take_place(
-        self, task_type: str, ask_id: str, claim_s: float, patience_s: float
-    ) -> Kept[Place] | None:
-        waited = Deadline.after(patience_s, self.clock)
+    def _take_place(self, task_type: str, limits: Limits) -> Kept[Place] | None:
+        waited = Deadline.after(limits.patience_s, self.clock)
+        ask_id = secrets.token_hex(16)
         while True:
-            claim_ends_s = self.clock.now_s() + claim_s
             place = self.ledger.take_place(
-                Place(task_type=task_type, ask_id=ask_id, claim_ends_s=claim_ends_s)
+                Place(task_type=task_type, ask_id=ask_id, claim_ends_s=self.claim_ends_s(limits.deadline))
             )
             if place is not None or waited.left_s() <= 0:
                 return place
-            self.clock.sleep(PLACE_POLL_S)
+            self.clock.sleep(min(PLACE_POLL_S, waited.left_s()))
 
-    def _new_ask(self, ask_id: str, events: Sequence[Event], claim_s: float) -> Ask:
+    def _unchanged(self, events: Sequence[Event]) -> list[Event]:
+        """Those that stand in the ledger as they were read, read anew under the type's place."""
+        as_read = {event.event_id: event for event in events}
+        return [event for event in self.ledger.events(as_read) if event == as_read[event.event_id]]
+
+    def _new_ask(self, place: Place, events: Sequence[Event]) -> Ask:
+        """Under the place's own claim: who was held up until that has ended sends nothing any more."""
         now_s = self.clock.now_s()
         return Ask(
-            ask_id=ask_id,
+            ask_id=place.ask_id,
             request=merged_request(events),
             event_ids=tuple(event.event_id for event in events),
             first_sent_s=now_s,
             last_sent_s=now_s,
             claim=secrets.token_hex(8),
-            claim_ends_s=now_s + claim_s,
+            claim_ends_s=place.claim_ends_s,
         )
 
-    def send(self, ask: Ask, report: Report, deadline: Deadline) -> Answer | None:
-        """Security Center's answer to a recorded ask; None where its claim, or the time, has run out:
-        then nothing is sent, and the ask is closed if it is still ours.
+    def send(self, ask: Ask, report: Report, limits: Limits) -> Answer | None:
+        """Security Center's answer to a recorded ask; None, and nothing sent, where it is too late for that:
+        a call ends before its claim and its invocation do.
         """
-        late = self.clock.now_s() >= ask.claim_ends_s - CLAIM_SLACK_S
-        if late or not self.security_center().has_time(deadline):
-            now_s = self.clock.now_s()
-            self.ledger.change_ask(
-                ask.ask_id,
-                lambda kept: kept.model_copy(update={"ended_s": now_s}) if kept == ask else kept,
-            )
+        within_claim_s = ask.claim_ends_s - CLAIM_SLACK_S - self.clock.now_s()
+        ends = Deadline.after(min(limits.deadline.left_s(), within_claim_s), self.clock)
+        is_late = limits.last_ask is not None and limits.last_ask.left_s() < 0
+        if is_late or not self.security_center().has_time(ends):
             return None
         began_s = self.clock.elapsed_s()
-        answer = self.security_center().generate(ask.request, deadline)
+        answer = self.security_center().generate(ask.request, ends)
         report.create_latencies_ms.append((self.clock.elapsed_s() - began_s) * 1000)
         return answer
 
+    def _close_unsent(self, ask: Ask, place: Kept[Place]) -> None:
+        """Nothing was sent for this ask and nothing will be, unless a sweep looks for it already."""
+        closed = ask.model_copy(update={"ended_s": self.clock.now_s()})
+        kept = self.ledger.change_ask(ask.ask_id, lambda kept: closed if kept == ask else kept)
+        if kept is closed:
+            self.ledger.give_place_back(place)
+
     # -- after the answer ---------------------------------------------------------------------
 
-    def _written_down(
-        self, ask: Ask, answer: Answer, events: Sequence[Event], place: Kept[Place], report: Report
-    ) -> Asked:
-        """The answer on the ask, then on its events, then the place given back; what cannot be written
-        is left to the next sweep, and reported all the same.
+    def write_down(self, ask: Ask, answer: Answer, events: Sequence[Event], report: Report) -> Asked:
+        """The answer on the ask, then on its events; what cannot be written is left to the next sweep,
+        and reported all the same.
         """
         settlement = self._settlement(ask, answer, events)
         reported = [settlement.apply(event) for event in events]
         try:
             if self.answer_ask(ask, answer) is None:
-                self._note_unowned_task(ask, answer, report)
-                return Asked(ask, answer, reported)
+                return Asked(ask, answer, self._overtaken(ask, answer, report), resolved=False)
             stand = self.settle(ask, answer)
-            if answer.outcome is not Outcome.LOST:
-                self.ledger.give_place_back(place)
         except (LedgerUnavailable, DamagedRecord):
-            return Asked(ask, answer, reported)
-        return Asked(ask, answer, stand)
+            return Asked(ask, answer, reported, resolved=False)
+        return Asked(ask, answer, stand, resolved=answer.outcome is not Outcome.LOST)
 
-    def _note_unowned_task(self, ask: Ask, answer: Answer, report: Report) -> None:
-        """Our claim had ended before the answer came. Its task is the ask's all the same, so that nobody
-        takes it for another's; it is one too many if the ask has found another meanwhile.
+    def _overtaken(self, ask: Ask, answer: Answer, report: Report) -> list[Event]:
+        """Where the events stand of an ask that others took over before the answer came.
+
+        A task in the answer is the ask's all the same, so that nobody takes it for another's; it is one
+        too many if the ask has found another meanwhile.
         """
-        if answer.task_id is None:
-            return
-        self.ledger.own_task(answer.task_id, ask.ask_id)
-        kept = self.ledger.ask(ask.ask_id)
-        if kept is not None and kept.answer is not None and kept.answer.task_id != answer.task_id:
-            report.second_tasks += 1
+        if answer.task_id is not None:
+            self.ledger.own_task(answer.task_id, ask.ask_id)
+            kept = self.ledger.ask(ask.ask_id)
+            if kept is not None and kept.answer is not None and kept.answer.task_id != answer.task_id:
+                self.note_second_task(kept, answer.task_id, report)
+        return self.ledger.events(ask.event_ids)
+
+    def note_second_task(
+        self, ask: Ask, task_id: str, report: Report, change: ChangeEvent | None = None
+    ) -> None:
+        """Tell the operator of a task that one of the ask's sendings made besides the one it goes by."""
+        report.second_tasks += 1
+        error = ErrorInfo(
+            kind=Kind.OPERATOR,
+            code=Code.SECOND_TASK,
+            message=f"a second task was made for this event: {task_id}",
+        )
+
+        def noted(event: Event) -> Event:
+            return event if event.task_id is None else event.model_copy(update={"error": error})
+
+        change = change or self.ledger.change_event
+        for event_id in ask.event_ids:
+            change(event_id, noted)
+        self.ledger.change_ask(
+            ask.ask_id, lambda kept: kept.model_copy(update={"candidates": (*kept.candidates, task_id)})
+        )
 
     def answer_ask(self, ask: Ask, answer: Answer) -> Ask | None:
-        """The ask with its answer on it; None where another process has taken it over."""
-        now_s = self.clock.now_s()
+        """The ask with this answer on it; None where it is answered otherwise, or others took it over."""
         update: dict[str, object] = (
             {"lost": answer.error}
             if answer.outcome is Outcome.LOST
-            else {"answer": answer, "answered_s": now_s}
+            else {"answer": answer, "answered_s": self.clock.now_s()}
         )
 
         def answered(kept: Ask) -> Ask:
@@ -313,7 +359,9 @@ class Submitter:
             return kept.model_copy(update=update) if ours else kept
 
         kept = self.ledger.change_ask(ask.ask_id, answered)
-        return kept if kept is not None and kept.claim == ask.claim else None
+        if kept is None or kept.claim != ask.claim or kept.ended_s is not None:
+            return None
+        return kept if kept.answer == update.get("answer") else None
 
     def settle(self, ask: Ask, answer: Answer, change: ChangeEvent | None = None) -> list[Event]:
         """The ask's events as the answer leaves them. Done again after a death, it finishes the rest."""

@@ -10,9 +10,11 @@ write still meets the version it read.
     submit    due and waiting              → coalesced, oldest first, until told to stop
 """
 
+import math
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -20,7 +22,7 @@ from typing import TYPE_CHECKING
 from oncetask.clock import Deadline
 from oncetask.coalesce import groups
 from oncetask.errors import Code, DamagedRecord, Kind, QueryFailed
-from oncetask.ledgers import Ask, Event, Kept, Place
+from oncetask.ledgers import Ask, Event, Kept, Ledger, Place, TaskOwner
 from oncetask.looking import BEFORE_S, Found, Judgement, NothingYet, Unclear, is_last_look, judge, look_is_due
 from oncetask.models import (
     RUNS_ON_HOSTS,
@@ -35,7 +37,7 @@ from oncetask.models import (
     Task,
     instant,
 )
-from oncetask.submit import CLAIM_SLACK_S, OLDEST_OPEN, Report, Submitter, damaged
+from oncetask.submit import OLDEST_OPEN, Asked, Limits, Report, Submitter, damaged
 
 if TYPE_CHECKING:
     from oncetask.security_center import SecurityCenter
@@ -46,6 +48,16 @@ LEASE_SLACK_S = 5.0
 LOST_AFTER_S = 86_400
 WATCHED_S = 3_600
 """How long after an ask was repeated the first sending's task is still watched for."""
+NOBODY = "nobody"
+"""Has the tasks whose owner's record is damaged, so that no ask takes them for its own."""
+
+_REFUSALS = frozenset({Kind.OPERATOR, Kind.SENDER})
+"""Who must act where the service refused a query: patience alone does not mend that."""
+_AMBIGUOUS = ErrorInfo(
+    kind=Kind.OPERATOR,
+    code=Code.AMBIGUOUS,
+    message="it cannot be told whether a task was made: decide with `make ledger`",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +87,12 @@ class Sweeper:
     look_s: int
     read_timeout_s: float
 
-    def sweep(self, invocation: Deadline) -> SweepReport:
-        """One pass. Raises LedgerUnavailable."""
+    def sweep(self, invocation: Deadline, report: SweepReport | None = None) -> SweepReport:
+        """One pass. Raises LedgerUnavailable; a report that was given then tells what was done before."""
         ledger, clock = self.submitter.ledger, self.submitter.clock
         length_s = max(0.0, min(LONGEST_S, invocation.left_s() - BEFORE_INVOCATION_ENDS_S))
-        report = SweepReport()
-        lease = ledger.take_lease(int(clock.now_s() + length_s + LEASE_SLACK_S))
+        report = SweepReport() if report is None else report
+        lease = ledger.take_lease(math.ceil(clock.now_s() + length_s + LEASE_SLACK_S))
         if lease is not None:
             try:
                 _Pass(self, report, Deadline.after(length_s, clock)).run()
@@ -100,27 +112,38 @@ class Sweeper:
 
 @dataclass(slots=True)
 class _Pass:
-    """The state of one pass: what it has changed, and whether it may still ask."""
+    """The state of one pass: what it has changed, and whether and where it may still ask.
+
+    `closed_types`: their place is taken, so nothing of them is asked. `asked_ids`: the events of the asks
+    that hold a place. `unrecorded_types`: whoever holds the place has not said yet what it asks for.
+    """
 
     sweeper: Sweeper
     report: SweepReport
     deadline: Deadline
     results: dict[str, Result] = field(default_factory=dict)
     closed_types: set[str] = field(default_factory=set)
+    asked_ids: set[str] = field(default_factory=set)
+    unrecorded_types: set[str] = field(default_factory=set)
     stopped: bool = False
 
     def run(self) -> None:
-        """Follow, resolve, submit; then report the last of each event's changes."""
-        ledger = self._submitter.ledger
-        ledger.store.forget_expired(self._now_s())
-        self._follow()
-        self._resolve()
-        self._submit()
-        self.report.results = list(self.results.values())
+        """Follow, resolve, submit; in the end, or where the ledger fails, report each event's last change."""
+        try:
+            self._ledger.store.forget_expired(self._now_s())
+            self._follow()
+            self._resolve()
+            self._submit()
+        finally:
+            self.report.results = list(self.results.values())
 
     @property
     def _submitter(self) -> Submitter:
         return self.sweeper.submitter
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self.sweeper.submitter.ledger
 
     @property
     def _security_center(self) -> "SecurityCenter":
@@ -135,13 +158,15 @@ class _Pass:
     # -- what runs ----------------------------------------------------------------------------
 
     def _follow(self) -> None:
-        read = self._submitter.ledger.open_asks()
+        """Within half of the time, so that a service slow to show tasks does not keep what waits waiting."""
+        read = self._ledger.open_asks()
         for key in read.damaged_keys:
             self._set_aside(key)
+        half = Deadline.after(self.deadline.left_s() / 2, self._submitter.clock)
         for ask in read.records:
-            if not (ask.runs or ask.watched):
+            if ask.unresolved:
                 continue
-            if not self._in_time():
+            if not self._security_center.has_time(half):
                 return
             if ask.runs:
                 self._follow_task(ask)
@@ -149,25 +174,26 @@ class _Pass:
                 self._watch(ask)
 
     def _follow_task(self, ask: Ask) -> None:
+        """Ended: first its events, also those that a death left unsettled, and only then the ask."""
         finish = self._finish_of(ask)
-        if finish is None:
+        if finish is None or ask.answer is None:
             return
+        self._settle(ask, ask.answer)
+        now_s = self._now_s()
 
         def finished(event: Event) -> Event:
             if event.status is not Status.CREATED or event.ask_id != ask.ask_id:
                 return event
             return event.model_copy(
-                update={"status": Status.FINISHED, "finish": finish, "settled_s": self._now_s()}
+                update={"status": Status.FINISHED, "finish": finish, "settled_s": now_s},
             )
 
         for event_id in ask.event_ids:
             self._change(event_id, finished)
-        self._submitter.ledger.change_ask(
-            ask.ask_id, lambda kept: kept.model_copy(update={"finish": finish, "ended_s": self._now_s()})
-        )
+        self._change_ask(ask, {"finish": finish, "ended_s": now_s})
 
     def _finish_of(self, ask: Ask) -> Finish | None:
-        """How the ask's task ended; None while it runs, or where nobody can say now."""
+        """How the ask's task ended; None while it runs, or where that cannot be told now."""
         if ask.answer is None or ask.answer.task_id is None:
             return None
         request, task_id = ask.request, ask.answer.task_id
@@ -177,94 +203,110 @@ class _Pass:
             )
         except QueryFailed as error:
             self.report.failed_queries.append(error)
+            if error.kind not in _REFUSALS:
+                return None
             progress = Progress()
         if progress.ended is not None:
             return _finish(progress.ended, self._now_s())
-        if self._now_s() - (ask.answered_s or 0) >= LOST_AFTER_S:
+        if self._now_s() - ask.last_sent_s >= LOST_AFTER_S:
             return Finish(state="LOST", finished_at=instant(self._now_s()))
         return None
 
     def _watch(self, ask: Ask) -> None:
         """Notice the task of a sending that was given up as lost and repeated."""
-        seen = self._seen_since(ask)
-        if seen is None:
-            return
-        ledger = self._submitter.ledger
-        own = ask.answer.task_id if ask.answer else None
-        strangers = [task for task in seen if task.task_id != own and ledger.task_owner(task.task_id) is None]
+        own_id = ask.answer.task_id if ask.answer else None
+        known_ids = {own_id, *ask.candidates}
+        others = [task for task in self._seen_since(ask) or () if task.task_id not in known_ids]
         judged = judge(
-            ask, strangers, lambda _: None, shows_all=True, read_timeout_s=self.sweeper.read_timeout_s
+            ask, others, self._owner_of, shows_all=True, read_timeout_s=self.sweeper.read_timeout_s
         )
-        second = judged.task_id if isinstance(judged, Found) else None
-        if second and ledger.own_task(second, ask.ask_id).ask_id == ask.ask_id:
-            self._note_second_task(ask, second)
+        if isinstance(judged, Found) and self._owns(ask, judged.task_id):
+            self._submitter.note_second_task(ask, judged.task_id, self.report, self._change)
         if self._now_s() > ask.last_sent_s + WATCHED_S:
-            ledger.change_ask(ask.ask_id, lambda kept: kept.model_copy(update={"watched": False}))
-
-    def _note_second_task(self, ask: Ask, task_id: str) -> None:
-        self.report.second_tasks += 1
-        error = ErrorInfo(
-            kind=Kind.OPERATOR,
-            code=Code.SECOND_TASK,
-            message=f"a second task was made for this event: {task_id}",
-        )
-        for event_id in ask.event_ids:
-            self._change(event_id, lambda event: event.model_copy(update={"error": error}))
+            self._change_ask(ask, {"watched": False})
 
     # -- what was asked and not settled ---------------------------------------------------------
 
     def _resolve(self) -> None:
-        for place in self._submitter.ledger.places():
-            self.closed_types.add(place.record.task_type)
-            if self._resolve_place(place):
-                self._submitter.ledger.give_place_back(place)
-                self.closed_types.discard(place.record.task_type)
+        for place in self._ledger.places():
+            try:
+                resolved = self._resolve_place(place)
+            except DamagedRecord as error:  # of the place's ask: nothing can be told of it any more
+                self._set_aside(error.key)
+                resolved = True
+            if resolved:
+                self._ledger.give_place_back(place)
+            else:
+                self.closed_types.add(place.record.task_type)
 
     def _resolve_place(self, place: Kept[Place]) -> bool:
         """Bring the place's ask forward; whether the place may be given back."""
-        try:
-            ask = self._submitter.ledger.ask(place.record.ask_id)
-        except DamagedRecord as error:
-            self._set_aside(error.key)
-            return True
+        ask = self._ledger.ask(place.record.ask_id)
         if ask is None:
-            return place.record.claim_ends_s <= self._now_s()
+            return self._resolve_unrecorded(place.record)
         if ask.answer is not None:
             self._settle(ask, ask.answer)
             return True
-        if not ask.unresolved:
+        if ask.ended_s is not None:
+            self._leave_to_operator(ask)
             return True
+        self.asked_ids.update(ask.event_ids)
         if ask.lost is None and ask.claim_ends_s > self._now_s():
             return False
         return self._look_for(ask)
 
+    def _resolve_unrecorded(self, place: Place) -> bool:
+        """Whoever took it records its ask within the claim, or asks nothing."""
+        if place.claim_ends_s <= self._now_s():
+            return True
+        self.unrecorded_types.add(place.task_type)
+        return False
+
     def _look_for(self, ask: Ask) -> bool:
         """One look for a lost task, if one is due; whether the ask is resolved now."""
-        if ask.lost is None:
-            self._settle(ask, _died_while_asking())
-        if not any(event.waits for event in self._submitter.ledger.events(ask.event_ids)):
-            self._close(ask, ())
-            return True
-        if not look_is_due(ask, look_s=self.sweeper.look_s, now_s=self._now_s()) or not self._in_time():
+        lost = self._known_as_lost(ask)
+        if lost is None:
             return False
+        if not self._is_waited_for(lost):
+            return self._close(lost, ()) is not None
+        if not look_is_due(lost, look_s=self.sweeper.look_s, now_s=self._now_s()):
+            return False
+        return self._in_time() and self._look(lost)
+
+    def _look(self, ask: Ask) -> bool:
         match self._judged(ask):
             case Found(task_id):
                 return self._adopt(ask, task_id)
-            case Unclear() as unclear:
-                return self._hold(ask, unclear)
+            case Unclear(candidates):
+                return self._hold(ask, candidates)
             case NothingYet():
                 return self._look_later_or_ask_again(ask)
         return False
 
+    def _known_as_lost(self, ask: Ask) -> Ask | None:
+        """The ask, marked as lost where its asker died, so that a late asker who wakes up sends nothing;
+        None where it has been answered meanwhile. Then its events are `unknown`.
+        """
+        lost = ask if ask.lost is not None else self._submitter.answer_ask(ask, _died_while_asking())
+        if lost is None:
+            return None
+        events = [event for event in self._ledger.events(lost.event_ids) if event.waits]
+        sendings = {(event.ask_id, event.ask_sendings) for event in events}
+        if sendings - {(lost.ask_id, lost.sendings)}:
+            self._settle(lost, Answer(outcome=Outcome.LOST, error=lost.lost))
+        return lost
+
+    def _is_waited_for(self, ask: Ask) -> bool:
+        """Whether one of its events has not been given up."""
+        return any(event.waits for event in self._ledger.events(ask.event_ids))
+
     def _look_later_or_ask_again(self, ask: Ask) -> bool:
         now_s = self._now_s()
         if not is_last_look(ask, look_s=self.sweeper.look_s, now_s=now_s):
-            self._submitter.ledger.change_ask(
-                ask.ask_id, lambda kept: kept.model_copy(update={"looked_s": now_s})
-            )
+            self._change_ask(ask, {"looked_s": now_s})
             return False
         if ask.request.task_type == RUNS_ON_HOSTS:
-            return self._hold(ask, Unclear(()))
+            return self._hold(ask, ())
         return self._ask_again(ask)
 
     def _judged(self, ask: Ask) -> Judgement | None:
@@ -275,12 +317,13 @@ class _Pass:
         return judge(
             ask,
             seen,
-            self._submitter.ledger.task_owner,
+            self._owner_of,
             shows_all=self._security_center.describes(ask.request.task_type),
             read_timeout_s=self.sweeper.read_timeout_s,
         )
 
     def _seen_since(self, ask: Ask) -> Sequence[Task] | None:
+        """What the service shows of the tasks that may be the ask's; None where it shows nothing usable."""
         security_center, request = self._security_center, ask.request
         try:
             if security_center.describes(request.task_type):
@@ -292,128 +335,172 @@ class _Pass:
             return None
         return [last] if last else []
 
+    def _owner_of(self, task_id: str) -> TaskOwner | None:
+        try:
+            return self._ledger.task_owner(task_id)
+        except DamagedRecord as error:
+            self.report.damaged_keys.append(error.key)
+            return self._ledger.own_task(task_id, NOBODY)
+
+    def _owns(self, ask: Ask, task_id: str) -> bool:
+        """Whether the task is the ask's from now on."""
+        return self._ledger.own_task(task_id, ask.ask_id).ask_id == ask.ask_id
+
     def _adopt(self, ask: Ask, task_id: str) -> bool:
         """The task was found: the answer that was lost."""
-        ledger = self._submitter.ledger
-        if ledger.own_task(task_id, ask.ask_id).ask_id != ask.ask_id:
-            return False
         answer = Answer(outcome=Outcome.CREATED, task_id=task_id)
-        if self._submitter.answer_ask(ask, answer) is None:
+        if not self._owns(ask, task_id) or self._submitter.answer_ask(ask, answer) is None:
             return False
         self.report.adopted += 1
         self._settle(ask, answer)
         return True
 
-    def _hold(self, ask: Ask, unclear: Unclear) -> bool:
+    def _hold(self, ask: Ask, candidates: tuple[str, ...]) -> bool:
         """Nobody can tell: the operator decides, and later asks are not held up."""
-        error = ErrorInfo(
-            kind=Kind.OPERATOR,
-            code=Code.AMBIGUOUS,
-            message="it cannot be told whether a task was made: decide with `make ledger`",
-        )
-        for event_id in ask.event_ids:
-            self._change(
-                event_id,
-                lambda event: event.model_copy(update={"error": error}) if event.waits else event,
-            )
-        for task_id in unclear.candidates:
-            self._submitter.ledger.own_task(task_id, ask.ask_id)
-        self._close(ask, unclear.candidates)
+        closed = self._close(ask, candidates)
+        if closed is None:
+            return False
+        self._leave_to_operator(closed)
         return True
 
-    def _close(self, ask: Ask, candidates: tuple[str, ...]) -> None:
-        update = {"candidates": candidates, "ended_s": self._now_s()}
-        self._submitter.ledger.change_ask(
-            ask.ask_id, lambda kept: kept.model_copy(update=update) if kept.unresolved else kept
-        )
+    def _close(self, ask: Ask, candidates: tuple[str, ...]) -> Ask | None:
+        """The ask, ended without an answer; None where it has been answered meanwhile.
+
+        Candidates are written here, before they count as taken: a task that is an unresolved ask's is its
+        answer.
+        """
+        closed = ask.model_copy(update={"candidates": candidates, "ended_s": self._now_s(), "watched": False})
+        kept = self._ledger.change_ask(ask.ask_id, lambda kept: closed if kept == ask else kept)
+        return closed if kept is closed else None
+
+    def _leave_to_operator(self, ask: Ask) -> None:
+        """An ask that ended without an answer: its candidates are taken, its events `Ambiguous`."""
+        for task_id in ask.candidates:
+            self._ledger.own_task(task_id, ask.ask_id)
+
+        def ambiguous(event: Event) -> Event:
+            in_doubt = event.status is Status.UNKNOWN and event.ask_id == ask.ask_id
+            if not in_doubt or event.error == _AMBIGUOUS:
+                return event
+            return event.model_copy(update={"error": _AMBIGUOUS})
+
+        for event_id in ask.event_ids:
+            self._change(event_id, ambiguous)
 
     def _ask_again(self, ask: Ask) -> bool:
         """Send the ask once more, under a claim of our own; whether it is resolved now."""
-        if self.stopped:
+        if self.stopped or not self._in_time():
             return False
-        now_s = self._now_s()
-        update = {
-            "last_sent_s": now_s,
-            "sendings": ask.sendings + 1,
-            "claim": secrets.token_hex(8),
-            "claim_ends_s": now_s + self._submitter.longest_call_s(self.deadline) + CLAIM_SLACK_S,
-            "lost": None,
-            "looked_s": None,
-            "watched": True,
-        }
-        again = ask.model_copy(update=update)
-        kept = self._submitter.ledger.change_ask(ask.ask_id, lambda kept: again if kept == ask else kept)
-        if kept is not again:
+        again = ask.model_copy(
+            update={
+                "last_sent_s": self._now_s(),
+                "sendings": ask.sendings + 1,
+                "claim": secrets.token_hex(8),
+                "claim_ends_s": self._submitter.claim_ends_s(self.deadline),
+                "lost": None,
+                "looked_s": None,
+                "watched": True,
+            }
+        )
+        if self._ledger.change_ask(ask.ask_id, lambda kept: again if kept == ask else kept) is not again:
             return False
-        self.report.asked_again += 1
-        answer = self._submitter.send(again, self.report, self.deadline)
+        events = self._ledger.events(again.event_ids)
+        answer = self._submitter.send(again, self.report, Limits(self.deadline))
         if answer is None:
             return False
-        self.stopped = self.stopped or not answer.asks_may_go_on
-        if self._submitter.answer_ask(again, answer) is None:
-            return False
-        self._settle(again, answer)
-        return answer.outcome is not Outcome.LOST
+        self.report.asked_again += 1
+        asked = self._submitter.write_down(again, answer, events, self.report)
+        self._take_in(asked)
+        return asked.resolved
 
     # -- what waits -------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        read = self._submitter.ledger.oldest_open_events(OLDEST_OPEN)
-        for key in read.damaged_keys:
-            self._set_aside(key)
-        due = [event for event in read.records if not self._gives_up(event) and self._is_due(event)]
-        if not due:
-            return
-        queue = deque(groups(due))
-        tasks: list[int] = []
+        queue = deque(groups(self._due_events()))
+        shared_by: list[int] = []
         while queue and not self.stopped:
             group = queue.popleft()
             if group[0].request.task_type in self.closed_types:
                 continue
             if not self._in_time():
                 break
-            queue.extendleft(reversed(groups(self._ask(group, tasks))))
-        self.report.events_per_task = sum(tasks) / len(tasks) if tasks else 0.0
+            queue.extendleft(reversed(groups(self._ask(group, shared_by))))
+        self.report.events_per_task = sum(shared_by) / len(shared_by) if shared_by else 0.0
+
+    def _due_events(self) -> list[Event]:
+        """Of the oldest open events those whose turn it is; those that have waited too long are given up."""
+        read = self._ledger.oldest_open_events(OLDEST_OPEN)
+        for key in read.damaged_keys:
+            self._set_aside(key)
+        due = []
+        for event in read.records:
+            if self._waits_too_long(event):
+                self._give_up(event)
+            elif self._is_due(event):
+                due.append(event)
+        return due
 
     def _is_due(self, event: Event) -> bool:
         return event.status is Status.PENDING and event.due_s <= self._now_s()
 
-    def _ask(self, group: list[Event], tasks: list[int]) -> list[Event]:
+    def _ask(self, group: list[Event], shared_by: list[int]) -> list[Event]:
         """Ask for one group; the events that are to be asked for again at once, in smaller groups."""
-        asked = self._submitter.ask(group, self.report, self.deadline, patience_s=0)
+        asked = self._submitter.ask(group, self.report, Limits(self.deadline))
         if asked is None:
             self.closed_types.add(group[0].request.task_type)
             return []
-        for event in asked.events:
-            self.results[event.event_id] = event.result()
+        self._take_in(asked)
         if asked.answer.outcome is Outcome.CREATED:
-            tasks.append(len(asked.events))
-        if asked.answer.outcome is Outcome.LOST:
+            shared_by.append(len(asked.ask.event_ids))
+        if not asked.resolved:
             self.closed_types.add(group[0].request.task_type)
-        self.stopped = self.stopped or not asked.answer.asks_may_go_on
         return [event for event in asked.events if event.part is not None and self._is_due(event)]
 
-    def _gives_up(self, event: Event) -> bool:
-        """Whether the event has waited for as long as its route allows; then it is `failed`."""
-        now_s = self._now_s()
-        if event.give_up_s > now_s or self._is_still_looked_for(event):
+    def _take_in(self, asked: Asked) -> None:
+        """Report where an ask left its events, and heed what its answer says of further asks."""
+        for event in asked.events:
+            if (event.ask_id, event.ask_sendings) == (asked.ask.ask_id, asked.ask.sendings):
+                self.results[event.event_id] = event.result()
+        self.stopped = self.stopped or not asked.answer.asks_may_go_on
+
+    def _waits_too_long(self, event: Event) -> bool:
+        """Whether it has waited for as long as its route allows, and no task can come of it any more."""
+        if event.give_up_s > self._now_s():
             return False
-        code = Code.OUTCOME_UNKNOWN if event.doubtful or event.status is Status.UNKNOWN else Code.EXPIRED
-        self._change(event.event_id, lambda kept: given_up(kept, code, now_s) if kept == event else kept)
-        return True
+        in_doubt = event.status is Status.UNKNOWN
+        return not (self._is_still_looked_for(event) if in_doubt else self._may_be_asked_now(event))
+
+    def _may_be_asked_now(self, event: Event) -> bool:
+        """Whether a call for it may be out: of the ask that has the place, or of its own handler."""
+        by_its_handler = event.attempts == 0 and event.due_s > self._now_s()
+        by_another = event.request.task_type in self.unrecorded_types or event.event_id in self.asked_ids
+        return by_its_handler or by_another
 
     def _is_still_looked_for(self, event: Event) -> bool:
-        if event.status is not Status.UNKNOWN or event.ask_id is None:
+        try:
+            ask = self._ledger.ask(event.ask_id) if event.ask_id else None
+        except DamagedRecord:
             return False
-        ask = self._submitter.ledger.ask(event.ask_id)
         if ask is None or not ask.unresolved:
             return False
         return not is_last_look(ask, look_s=self.sweeper.look_s, now_s=self._now_s())
+
+    def _give_up(self, event: Event) -> None:
+        """Where the time has run out, the next sweep does."""
+        if self.deadline.left_s() <= 0:
+            return
+        code = Code.OUTCOME_UNKNOWN if event.doubtful or event.status is Status.UNKNOWN else Code.EXPIRED
+        failed = given_up(event, code, self._now_s())
+        self._change(event.event_id, lambda kept: failed if kept == event else kept)
 
     # -- changes ----------------------------------------------------------------------------------
 
     def _settle(self, ask: Ask, answer: Answer) -> None:
         self._submitter.settle(ask, answer, self._change)
+
+    def _change_ask(self, ask: Ask, update: dict[str, object]) -> None:
+        with suppress(DamagedRecord):  # reported when it is met next
+            self._ledger.change_ask(ask.ask_id, lambda kept: kept.model_copy(update=update))
 
     def _change(self, event_id: str, change: Callable[[Event], Event]) -> Event | None:
         """Change one event, and report it if that changed where it stands."""
@@ -424,7 +511,7 @@ class _Pass:
             return change(event)
 
         try:
-            after = self._submitter.ledger.change_event(event_id, remembered)
+            after = self._ledger.change_event(event_id, remembered)
         except DamagedRecord as error:
             self._set_aside(error.key)
             return None
@@ -434,7 +521,7 @@ class _Pass:
 
     def _set_aside(self, key: str) -> None:
         """Report a damaged record, once, and go on."""
-        if not self._submitter.ledger.set_aside(key):
+        if not self._ledger.set_aside(key):
             return
         self.report.damaged_keys.append(key)
         kind, _, name = key.partition("/")

@@ -11,19 +11,27 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from oncetask.clock import Clock, Deadline
-from oncetask.credentials import Credentials, FixedKeys, Keys
-from oncetask.errors import LedgerUnavailable, SettingsError
+from oncetask.credentials import Credentials, FetchedKeys, FixedKeys, Keys
+from oncetask.errors import (
+    CredentialsUnavailable,
+    LedgerUnavailable,
+    SecretUnavailable,
+    SettingsError,
+    Unavailable,
+)
+from oncetask.kept import Dated
 from oncetask.ledgers import Ledger, Store
 from oncetask.ledgers.sql import SqlStore
 from oncetask.models import TASK_TYPES
 from oncetask.routes import Routes, load_routes
-from oncetask.secret_values import SecretValues, environment_reader, read_file
+from oncetask.secret_values import FRESH_S, GOOD_S, SecretValues, environment_reader, read_file
 from oncetask.settings import REGION_HOSTS, Settings
 from oncetask.sigv4 import AwsKeys
 from oncetask.submit import Submitter
 from oncetask.sweep import Sweeper
 
 if TYPE_CHECKING:
+    from oncetask.aws import AwsService
     from oncetask.security_center import SecurityCenter
 
 UNTIMED_S = 60.0
@@ -67,12 +75,23 @@ class App:
     @cached_property
     def credentials(self) -> Credentials:
         """Where Security Center's keys come from."""
+        kind, _, secret_id = self.settings.credentials.partition(":")
+        if kind == "keyless":
+            return FetchedKeys(lambda: _keyless(self.settings, self.clock), self.clock)
+        if kind == "secretsmanager":
+            return FetchedKeys(lambda: _access_key(self.settings, self.clock, secret_id), self.clock)
         return FixedKeys(_keys_of_environment(self.settings))
 
     @cached_property
     def secret_values(self) -> SecretValues:
         """The webhooks' secrets."""
-        return SecretValues({"env": environment_reader(self._environment), "file": read_file})
+        readers = {
+            "env": environment_reader(self._environment),
+            "file": read_file,
+            "secretsmanager": lambda reference: _webhook_secret(self.settings, self.clock, reference),
+            "ssm": lambda name: _webhook_parameter(self.settings, self.clock, name),
+        }
+        return SecretValues(readers, self.clock)
 
     @cached_property
     def security_center(self) -> "SecurityCenter":
@@ -102,6 +121,11 @@ class App:
             look_s=self.settings.look_s,
             read_timeout_s=self.settings.read_timeout_ms / 1000,
         )
+
+    def close(self) -> None:
+        """Release what was opened."""
+        if "ledger" in self.__dict__:
+            self.ledger.store.close()
 
     def deadline(self, remaining_ms: int | None) -> Deadline:
         """When an invocation ends that has so many milliseconds left."""
@@ -144,20 +168,72 @@ def _store(settings: Settings, clock: Clock) -> Store:
 
 
 def _dynamodb_store(settings: Settings, table: str, clock: Clock) -> Store:
-    from oncetask.aws import AwsService  # noqa: PLC0415 - only who keeps the ledger there needs it
-    from oncetask.ledgers.dynamodb import DynamoDbStore  # noqa: PLC0415
+    from oncetask.ledgers.dynamodb import DynamoDbStore  # noqa: PLC0415 - only who keeps the ledger there
 
-    endpoint_url = settings.dynamodb_endpoint or settings.aws_endpoint
-    keys = _aws_keys_of_environment(settings)
-    region = str(settings.aws_region)
-    service = AwsService("dynamodb", region=region, keys=keys, clock=clock, endpoint_url=endpoint_url)
+    service = _aws_service("dynamodb", settings, clock, settings.dynamodb_endpoint, LedgerUnavailable)
     return DynamoDbStore(service, table, clock)
 
 
-def _aws_keys_of_environment(settings: Settings) -> AwsKeys:
-    """The function's own keys. Raises LedgerUnavailable."""
+def _keyless(settings: Settings, clock: Clock) -> Dated[Keys]:
+    from oncetask.alibaba_sts import AlibabaSts, default_endpoint  # noqa: PLC0415 - and Tea with it
+    from oncetask.keyless import keyless  # noqa: PLC0415
+    from oncetask.security_center import Endpoint  # noqa: PLC0415
+
+    url = urlsplit(settings.alibaba_sts_endpoint or default_endpoint(settings.region))
+    alibaba = AlibabaSts(
+        Endpoint(url.netloc, tls=url.scheme == "https"),
+        role_arn=str(settings.role_arn),
+        provider_arn=str(settings.oidc_provider_arn),
+    )
+    aws = _aws_service("sts", settings, clock, settings.aws_sts_endpoint, CredentialsUnavailable)
+    return keyless(aws, audience=str(settings.oidc_audience), assume=alibaba.assume_role)
+
+
+def _access_key(settings: Settings, clock: Clock, secret_id: str) -> Dated[Keys]:
+    from oncetask.aws_secrets import access_key  # noqa: PLC0415 - only who keeps the key there needs it
+
+    keys = access_key(_secrets_manager(settings, clock, CredentialsUnavailable), secret_id)
+    now_s = clock.now_s()
+    return Dated(keys, now_s + FRESH_S, now_s + GOOD_S)
+
+
+def _webhook_secret(settings: Settings, clock: Clock, reference: str) -> tuple[bytes, ...]:
+    from oncetask.aws_secrets import webhook_secret  # noqa: PLC0415
+
+    return webhook_secret(_secrets_manager(settings, clock, SecretUnavailable), reference)
+
+
+def _webhook_parameter(settings: Settings, clock: Clock, name: str) -> tuple[bytes, ...]:
+    from oncetask.aws_secrets import webhook_parameter  # noqa: PLC0415
+
+    service = _aws_service("ssm", settings, clock, settings.ssm_endpoint, SecretUnavailable)
+    return webhook_parameter(service, name)
+
+
+def _secrets_manager(settings: Settings, clock: Clock, error: type[Unavailable]) -> "AwsService":
+    return _aws_service("secretsmanager", settings, clock, settings.secrets_manager_endpoint, error)
+
+
+def _aws_service(
+    name: str, settings: Settings, clock: Clock, endpoint_url: str | None, error: type[Unavailable]
+) -> "AwsService":
+    """The service, with the function's own keys. Raises that error where there are none, or no region."""
+    from oncetask.aws import AwsService  # noqa: PLC0415 - only who uses AWS's services needs it
+
+    if settings.aws_region is None:
+        raise error("there is no AWS region: AWS_REGION is not set")
+    return AwsService(
+        name,
+        region=settings.aws_region,
+        keys=_aws_keys_of_environment(settings, error),
+        clock=clock,
+        endpoint_url=endpoint_url or settings.aws_endpoint,
+    )
+
+
+def _aws_keys_of_environment(settings: Settings, error: type[Unavailable]) -> AwsKeys:
     if settings.aws_access_key_id is None or settings.aws_secret_access_key is None:
-        raise LedgerUnavailable("there are no AWS credentials: AWS_ACCESS_KEY_ID is not set")
+        raise error("there are no AWS credentials: AWS_ACCESS_KEY_ID is not set")
     token = settings.aws_session_token
     return AwsKeys(
         settings.aws_access_key_id,

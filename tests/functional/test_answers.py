@@ -7,7 +7,7 @@ import pytest
 from local.emulator import Emulator
 from oncetask.clock import Deadline
 from oncetask.handlers import timer
-from oncetask.models import Status
+from oncetask.models import Result, Status
 from oncetask.wiring import App
 from tests.answers import ROWS, Row
 from tests.clocks import NOW_S, FakeClock
@@ -51,36 +51,27 @@ def creates(emulator: Emulator) -> int:
 
 
 @each_row
-def test_an_answer_becomes_the_result_that_the_contract_names(row: Row, app: App) -> None:
-    """Status, code and kind are the row's; a task's id is given exactly where there is a task."""
+def test_an_answer_becomes_what_the_contract_names(row: Row, app: App, emulator: Emulator) -> None:
+    """Result, record and place are the row's, after one call at the service and one task at most."""
     [result] = timer.handle(app, ONE_TASK, Deadline.after(30, app.clock)).results
 
     error = result.error
     assert (result.status, error and error.code, error and error.kind) == (row.status, row.code, row.kind)
     assert (result.task_id is not None) == (row.status is Status.CREATED)
     assert (result.event_id, result.attempts) == (EVENT_ID, 1)
+    assert_recorded(row, app, result)
+    assert (creates(emulator), len(emulator.tasks) <= 1) == (row.calls, True)
 
 
-@each_row
-def test_an_answer_leaves_its_event_as_the_contract_says(row: Row, app: App) -> None:
-    """The record agrees with the result, is open exactly while the event waits, and is due in time."""
-    [result] = timer.handle(app, ONE_TASK, Deadline.after(30, app.clock)).results
-
+def assert_recorded(row: Row, app: App, result: Result) -> None:
+    """The record agrees with the result and is due in time; only a lost answer keeps its type's place."""
     event = app.ledger.event(EVENT_ID)
     assert event is not None
     assert event.result() == result
     assert event.waits == (row.status in {Status.PENDING, Status.UNKNOWN})
     if row.wait_s is not None:
         assert row.wait_s[0] <= round(event.due_s - NOW_S, 3) <= row.wait_s[1]
-
-
-@each_row
-def test_nothing_resends_a_create(row: Row, app: App, emulator: Emulator) -> None:
-    """One ask is one call at the service, and at most one task, whatever comes back."""
-    timer.handle(app, ONE_TASK, Deadline.after(30, app.clock))
-
-    assert creates(emulator) == row.calls
-    assert len(emulator.tasks) <= 1
+    assert bool(app.ledger.places()) == (row.status is Status.UNKNOWN)
 
 
 @each_row
@@ -93,14 +84,6 @@ def test_an_answer_says_whether_the_tick_asks_on(row: Row, app: App, emulator: E
     else:
         assert (second.status, second.attempts, second.error) == (Status.PENDING, 0, None)
         assert creates(emulator) == row.calls
-
-
-@each_row
-def test_the_place_of_the_type_is_kept_exactly_while_the_answer_is_looked_for(row: Row, app: App) -> None:
-    """Nobody else asks for the type while a lost answer is unresolved; every other answer frees it."""
-    timer.handle(app, ONE_TASK, Deadline.after(30, app.clock))
-
-    assert bool(app.ledger.places()) == (row.status is Status.UNKNOWN)
 
 
 @pytest.mark.parametrize(

@@ -453,6 +453,24 @@ def test_items_are_compared_under_a_delivery_id_and_not_under_their_own() -> Non
     assert own.item_sha256 is None
 
 
+def test_an_item_that_has_no_json_text_is_not_understood() -> None:
+    """Without one it could not be told from another under the same id."""
+    made = events_of_route(route(), {"n": 10**5000}, TICK)
+
+    assert code_of(made) == "EventNotUnderstood"
+
+
+def test_what_changes_with_every_delivery_is_no_part_of_the_item() -> None:
+    """A rule that EventBridge runs twice for one tick is the same tick."""
+    origin = Origin(Trigger.TIMER, "timer:r:T", "r", NOW_S, changing_keys=frozenset({"id"}))
+
+    first = only_event(events_of_route(route(), {"id": "1", "a": 1}, origin))
+    second = only_event(events_of_route(route(), {"id": "2", "a": 1}, origin))
+    other = only_event(events_of_route(route(), {"id": "1", "a": 2}, origin))
+
+    assert first.item_sha256 == second.item_sha256 != other.item_sha256
+
+
 @pytest.mark.parametrize(
     ("keys", "origin", "keep_s"),
     [

@@ -1,18 +1,20 @@
 """Every minute: what waits is asked for, what was lost is looked for, what runs is followed."""
 
+import json
 from dataclasses import asdict
 from typing import Any
 
 from oncetask import wiring
 from oncetask.clock import Deadline
-from oncetask.handlers.telemetry import emit_sweep
-from oncetask.models import compact_json, results_document
+from oncetask.errors import LedgerUnavailable
+from oncetask.handlers.telemetry import emit, emit_sweep
+from oncetask.models import results_document
 from oncetask.sweep import SweepReport
 from oncetask.wiring import App
 
 MOST_RESULTS = 1000
-MOST_RESULT_BYTES = 4_000_000
-"""AWS Lambda ends a synchronous answer at 6 MB."""
+MOST_RESULT_BYTES = 4_000_000 - 1_000
+"""AWS Lambda ends a synchronous answer at 6 MB; 1,000 bytes are for what stands around the results."""
 
 _app = wiring.start()
 
@@ -22,13 +24,23 @@ def handler(_event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - any 
 
     Raises LedgerUnavailable; the next minute's sweep tries again.
     """
-    report = handle(_app, _app.deadline(wiring.remaining_ms(context)))
-    return swept_document(report, emit_sweep(report, _app.settings))
+    return answer(_app, _app.deadline(wiring.remaining_ms(context)))
 
 
-def handle(app: App, deadline: Deadline) -> SweepReport:
-    """One sweep. Raises LedgerUnavailable."""
-    return app.sweeper.sweep(deadline)
+def answer(app: App, deadline: Deadline) -> dict[str, Any]:
+    """One sweep, logged and counted, also where the ledger fails in the middle of it."""
+    report = SweepReport()
+    try:
+        handle(app, deadline, report)
+    except LedgerUnavailable:
+        emit(report, app.settings)
+        raise
+    return swept_document(report, emit_sweep(report, app.settings))
+
+
+def handle(app: App, deadline: Deadline, report: SweepReport | None = None) -> SweepReport:
+    """One sweep. Raises LedgerUnavailable; a report that was given then tells what was done before."""
+    return app.sweeper.sweep(deadline, report)
 
 
 def swept_document(report: SweepReport, documents: list[dict[str, Any]]) -> dict[str, Any]:
@@ -40,7 +52,7 @@ def swept_document(report: SweepReport, documents: list[dict[str, Any]]) -> dict
 def _first(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
     kept, size_bytes = [], 0
     for document in documents[:MOST_RESULTS]:
-        size_bytes += len(compact_json(document).encode())
+        size_bytes += len(json.dumps(document)) + len(", ")
         if size_bytes > MOST_RESULT_BYTES:
             break
         kept.append(document)

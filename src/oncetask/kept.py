@@ -1,0 +1,57 @@
+"""A value that another service holds: fetched when it is asked for, kept for a time, fetched anew."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+from oncetask.clock import Clock
+from oncetask.errors import Unavailable
+
+RETRY_S = 30.0
+"""After a fetch that failed, the old value is given for so long before the next is tried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dated[T]:
+    """A value, until when nobody asks for a newer one, and until when it may be used at all."""
+
+    value: T = field(repr=False)
+    fresh_until_s: float
+    good_until_s: float
+
+
+class Kept[T]:
+    """One value. Threads share it, and one of them fetches."""
+
+    def __init__(self, fetch: Callable[[], Dated[T]], clock: Clock) -> None:
+        """`fetch` raises Unavailable."""
+        self._fetch = fetch
+        self._clock = clock
+        self._dated: Dated[T] | None = None
+        self.failure: Unavailable | None = None
+        """Why the value is an old one; None where it is not."""
+        self._lock = threading.Lock()
+
+    def get(self) -> T:
+        """The value; the old one, while it is good, where a newer cannot be had. Raises Unavailable."""
+        with self._lock:
+            if self._dated is None or self._clock.now_s() >= self._dated.fresh_until_s:
+                self._dated = self._fetched(self._dated)
+            return self._dated.value
+
+    def forget(self) -> None:
+        """The next `get` fetches, and has nothing to fall back on."""
+        with self._lock:
+            self._dated = None
+
+    def _fetched(self, old: Dated[T] | None) -> Dated[T]:
+        try:
+            fetched = self._fetch()
+        except Unavailable as error:
+            now_s = self._clock.now_s()
+            if old is None or now_s >= old.good_until_s:
+                raise
+            self.failure = error
+            return replace(old, fresh_until_s=min(now_s + RETRY_S, old.good_until_s))
+        self.failure = None
+        return fetched

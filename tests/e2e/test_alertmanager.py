@@ -1,0 +1,196 @@
+"""A real Alertmanager, configured as docs/senders.md says, fires real alerts at `python -m local serve`.
+
+Whatever Security Center is up to, the sender hears 2xx (by its own count of failed requests), and the
+alert becomes a task once that is over.
+"""
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Refuse
+from tests.e2e.alertmanager import Alertmanager, Server, alertmanager, installed, server
+from tests.tools import PROJECT, NotInstallable
+
+DOCS = PROJECT / "docs"
+TOKEN = "a-token-for-one-test"
+SOON_S = 10
+"""For what comes at once, or with a repeat: `group_interval` and `repeat_interval` are a second."""
+BACKED_OFF_S = 15 + 15
+"""The longest first backoff, an operator's, and then the sweep, on a slow machine."""
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@dataclass(frozen=True)
+class Scene:
+    """An Alertmanager, the handler that it notifies, and Security Center behind that."""
+
+    alertmanager: Alertmanager
+    server: Server
+    emulator: Emulator
+
+    def result(self, uuid: str, status: str, limit_s: float = SOON_S) -> dict[str, Any]:
+        """The alert's first result of that status, waited for."""
+        return self.server.result(
+            limit_s,
+            lambda found: found["status"] == status and found["request"]["Param"]["uuids"] == uuid,
+        )
+
+    def wait_for_a_failed_notification(self) -> None:
+        """Until Alertmanager has heard something else than 2xx. Raises TimeoutError."""
+        ends_s = time.monotonic() + SOON_S
+        while self.alertmanager.failed_requests() == 0:
+            if time.monotonic() > ends_s:
+                raise TimeoutError("no notification has failed")
+            time.sleep(0.05)
+
+    def tasks_for(self, uuid: str) -> list[str]:
+        """The ids of the tasks that were made for the host."""
+        return [task.task_id for task in self.emulator.tasks if uuid in task.targets]
+
+
+@pytest.fixture(scope="module")
+def program() -> str:
+    """Alertmanager's."""
+    try:
+        return installed()
+    except NotInstallable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"cannot be installed here: {error}")
+
+
+@pytest.fixture(scope="module")
+def scene(program: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    """One for all tests, each of which fires an alert of its own."""
+    folder = tmp_path_factory.mktemp("alertmanager")
+    with ExitStack() as stack:
+        yield made_scene(stack, program, folder, ledger=folder / "ledger.sqlite")
+
+
+def made_scene(stack: ExitStack, program: str, folder: Path, *, ledger: Path) -> Scene:
+    """The page's sample route, but asked at once, and the page's own configuration, but in a hurry."""
+    emulator = stack.enter_context(Emulator())
+    routes = (DOCS / "senders.toml").read_text(encoding="utf-8")
+    (folder / "routes.toml").write_text(re.sub(r'submit( *)= "sweep"', r'submit\1= "now"', routes))
+    environment = {
+        "ALERTMANAGER_TOKEN": TOKEN,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+        "ONCETASK_ENDPOINT": emulator.url,
+        "ONCETASK_LEDGER": f"sqlite://{ledger}",
+        "ONCETASK_ROUTES": str(folder / "routes.toml"),
+    }
+    running = stack.enter_context(server(environment, folder / "server.log"))
+    (folder / "alertmanager.yml").write_text(configuration(running.url, folder))
+    sender = stack.enter_context(alertmanager(program, folder / "alertmanager.yml"))
+    return Scene(sender, running, emulator)
+
+
+def configuration(url: str, folder: Path) -> str:
+    """The page's, with a test's address, secret and times."""
+    page = (DOCS / "senders.md").read_text(encoding="utf-8")
+    block = re.search(r"```yaml\n(.*?alertmanager.*?)```", page, re.DOTALL)
+    assert block is not None
+    document = yaml.safe_load(block[1])
+    webhook = document["receivers"][0]["webhook_configs"][0]
+    token = folder / "token"
+    token.write_text(TOKEN)
+    webhook["url"] = re.sub("https://[^/]+", url, webhook["url"])
+    webhook["http_config"]["authorization"]["credentials_file"] = str(token)
+    document["route"] |= {"group_wait": "100ms", "group_interval": "1s", "repeat_interval": "1s"}
+    text: str = yaml.safe_dump(document)
+    return text
+
+
+def test_an_alert_becomes_one_task_and_its_repeats_are_duplicates(scene: Scene) -> None:
+    """The first notification asks; the next ones are told the same task."""
+    scene.alertmanager.fire("AgentOffline", uuid="inet-usual")
+
+    created = scene.result("inet-usual", "created")
+    duplicate = scene.result("inet-usual", "duplicate")
+
+    assert created["event_id"].startswith("webhook:alertmanager:")
+    assert duplicate["task_id"] == created["task_id"]
+    assert scene.tasks_for("inet-usual") == [created["task_id"]]
+    assert scene.alertmanager.failed_requests() == 0
+
+
+def test_an_alert_that_meets_the_full_cap_becomes_a_task_once_a_slot_is_free(scene: Scene) -> None:
+    """Alertmanager would drop it on 429; it never hears of the cap."""
+    scene.emulator.behaviour.cap = 0
+    scene.alertmanager.fire("AgentOfflineAtTheCap", uuid="inet-cap")
+
+    pending = scene.result("inet-cap", "pending")
+    scene.emulator.behaviour.cap = 100
+    created = scene.result("inet-cap", "created")
+
+    assert pending["error"]["code"] == "OnceTaskLimitExceeded"
+    assert scene.tasks_for("inet-cap") == [created["task_id"]]
+    assert scene.alertmanager.failed_requests() == 0
+
+
+def test_an_alert_that_comes_while_security_center_is_down_becomes_a_task_once_it_is_up(scene: Scene) -> None:
+    """What cannot be asked now is recorded, and that is what the sender is told."""
+    scene.emulator.down()
+    scene.alertmanager.fire("AgentOfflineInAnOutage", uuid="inet-down")
+
+    pending = scene.result("inet-down", "pending")
+    scene.emulator.up()
+    created = scene.result("inet-down", "created", BACKED_OFF_S)
+
+    assert pending["error"]["code"] == "NotConnected"
+    assert scene.tasks_for("inet-down") == [created["task_id"]]
+    assert scene.alertmanager.failed_requests() == 0
+
+
+def test_an_alert_that_comes_without_permission_becomes_a_task_once_that_is_granted(scene: Scene) -> None:
+    """An operator's mistake is not the sender's trouble."""
+    scene.emulator.script(Refuse(403, "NoPermission"))
+    scene.alertmanager.fire("AgentOfflineWithoutPermission", uuid="inet-forbidden")
+
+    pending = scene.result("inet-forbidden", "pending")
+    created = scene.result("inet-forbidden", "created", BACKED_OFF_S)
+
+    assert (pending["error"]["code"], pending["error"]["kind"]) == ("NoPermission", "operator")
+    assert scene.tasks_for("inet-forbidden") == [created["task_id"]]
+    assert scene.alertmanager.failed_requests() == 0
+
+
+def test_an_alert_that_comes_while_the_ledger_cannot_be_had_comes_again(program: str, tmp_path: Path) -> None:
+    """503: nothing was recorded, so the sender must try again, and does."""
+    ledger = tmp_path / "not-there-yet" / "ledger.sqlite"
+    with ExitStack() as stack:
+        scene = made_scene(stack, program, tmp_path, ledger=ledger)
+        scene.alertmanager.fire("AgentOfflineWithoutLedger", uuid="inet-ledger")
+        scene.wait_for_a_failed_notification()
+        ledger.parent.mkdir()
+
+        created = scene.result("inet-ledger", "created")
+
+        assert scene.tasks_for("inet-ledger") == [created["task_id"]]
+
+
+def test_an_alert_that_was_refused_comes_with_its_groups_next_notification(
+    program: str, tmp_path: Path
+) -> None:
+    """401 is not retried; but while the alert fires and none has succeeded, its group is sent again."""
+    with ExitStack() as stack:
+        scene = made_scene(stack, program, tmp_path, ledger=tmp_path / "ledger.sqlite")
+        (tmp_path / "token").write_text("another-token")
+        scene.alertmanager.fire("AgentOfflineWithAnotherToken", uuid="inet-refused")
+        scene.wait_for_a_failed_notification()
+        (tmp_path / "token").write_text(TOKEN)
+
+        created = scene.result("inet-refused", "created")
+
+        assert scene.tasks_for("inet-refused") == [created["task_id"]]

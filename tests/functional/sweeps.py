@@ -1,0 +1,135 @@
+"""A small world for tests of the sweep: one clock for ledger and emulator, and short words for both."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from local.emulator import Call, Emulator
+from oncetask.clock import Deadline
+from oncetask.errors import LedgerUnavailable
+from oncetask.handlers import sweep
+from oncetask.ledgers import Ask, Event, Ledger, Row
+from oncetask.ledgers.sql import SqlStore
+from oncetask.models import Result, Status, TaskRequest, Trigger
+from oncetask.submit import Report
+from oncetask.sweep import SweepReport
+from oncetask.wiring import App
+from tests.clocks import FakeClock
+
+CHECK = "CLIENT_PROBLEM_CHECK"
+"""A type that DescribeOnceTask knows."""
+SCAN = "IMAGE_SCAN"
+"""A type of which only the last task is shown."""
+INVOCATION_S = 60.0
+
+
+@dataclass(slots=True)
+class World:
+    """An app, its clock and its Security Center."""
+
+    app: App
+    clock: FakeClock
+    emulator: Emulator
+
+    @property
+    def ledger(self) -> Ledger:
+        """The app's ledger."""
+        return self.app.ledger
+
+    def draft(self, name: str, *, targets: str | None = "inet-1", **fields: object) -> Event:
+        """An event that comes now, of a `submit = "sweep"` route; without targets it coalesces with none."""
+        task_type = str(fields.pop("task_type", CHECK))
+        param = {"mode": 1, "problemType": "offline"} | ({"uuids": targets} if targets else {})
+        now_s = self.clock.now_s()
+        event = Event(
+            event_id=f"webhook:agents:{name}",
+            status=Status.PENDING,
+            trigger=Trigger.WEBHOOK,
+            route="agents",
+            item_sha256=None,
+            request=TaskRequest(task_type=task_type, task_name=task_type, param=param, source="oncetask"),
+            submit="sweep",
+            target_key="uuids" if targets else None,
+            max_targets=100,
+            order=0,
+            received_s=now_s,
+            due_s=now_s,
+            give_up_s=now_s + 604_800,
+            keep_s=604_800,
+        )
+        return event.model_copy(update=fields)
+
+    def record(self, *drafts: Event) -> Report:
+        """One delivery of these."""
+        return self.app.submitter.submit(drafts, deadline=Deadline.after(30, self.clock))
+
+    def sweep(self, invocation_s: float = INVOCATION_S) -> SweepReport:
+        """One sweep."""
+        return sweep.handle(self.app, Deadline.after(invocation_s, self.clock))
+
+    def sweep_after(self, *seconds: float) -> SweepReport:
+        """A sweep after each of these pauses: the last one's report."""
+        report = SweepReport()
+        for pause_s in seconds:
+            self.clock.advance(pause_s)
+            report = self.sweep()
+        return report
+
+    def event(self, name: str) -> Event:
+        """Where the event stands."""
+        event = self.ledger.event(f"webhook:agents:{name}")
+        assert event is not None
+        return event
+
+    def ask_of(self, name: str) -> Ask:
+        """The last ask that was applied to the event."""
+        ask = self.ledger.ask(self.event(name).ask_id or "")
+        assert ask is not None
+        return ask
+
+    def statuses(self, *names: str) -> list[Status]:
+        """Where the events stand, in a word."""
+        return [self.event(name).status for name in names]
+
+    def calls(self, action: str = "GenerateOnceTask") -> list[Call]:
+        """What was called so far."""
+        return [call for call in self.emulator.calls if call.action == action]
+
+    def targets(self) -> list[tuple[str, ...]]:
+        """The targets of each task there is."""
+        return [task.targets for task in self.emulator.tasks]
+
+
+class HookedStore(SqlStore):
+    """A store in memory that calls `before_put` before every write, with the number of writes so far."""
+
+    def __init__(self, before_put: Callable[[int], None] = lambda _: None) -> None:
+        super().__init__()
+        self.before_put = before_put
+        self.puts = 0
+
+    def put(self, row: Row, *, replacing: str | None) -> bool:
+        """See `Store`."""
+        self.before_put(self.puts)
+        self.puts += 1
+        return super().put(row, replacing=replacing)
+
+
+def failing_at(number: int) -> Callable[[int], None]:
+    """The ledger cannot be reached at that write, nor at any later one."""
+
+    def fail(puts: int) -> None:
+        if puts >= number:
+            raise LedgerUnavailable("out of reach")
+
+    return fail
+
+
+def one(results: list[Result]) -> Result:
+    """The only one."""
+    [result] = results
+    return result
+
+
+def error_code(event: Event | Result) -> str | None:
+    """Its error's code."""
+    return event.error.code if event.error else None

@@ -1,0 +1,168 @@
+"""Whatever event comes, the answer is a verdict. `python -m local.fuzz` runs the same law for longer."""
+
+import json
+import time
+import tracemalloc
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from local.fuzz import (
+    CONTENT_TYPES,
+    FITTING_PAYLOADS,
+    FRONTS,
+    HARD_BODIES,
+    KEPT_SECRET,
+    LONGEST_S,
+    SECRETS,
+    Case,
+    LawBroken,
+    Outcome,
+    Sent,
+    Target,
+    cases,
+    http_api,
+    judge,
+    odd_events,
+    sign,
+    target,
+    unverified_sendings,
+    verified_sendings,
+)
+
+MEMORY_BYTES = 64 * 1024 * 1024
+EXAMPLES = 150
+JSON = {"content-type": "application/json"}
+SIGNED_ROUTES = ("standard", "github", "grafana", "slack", "hmac", "bearer", "basic", "token")
+
+few_seconds = settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example],
+)
+
+
+@pytest.fixture(scope="module")
+def webhook() -> Iterator[Target]:
+    """A webhook function on an emulator of its own."""
+    with target() as made:
+        yield made
+
+
+@few_seconds
+@given(case=cases())
+def test_any_event_is_answered_by_the_law(webhook: Target, case: Case) -> None:
+    """A dict with a status code; 5xx only for ledger or secret; nothing secret said; in time."""
+    judge(case, webhook.deliver(case.event))
+
+
+@few_seconds
+@given(event=odd_events())
+def test_what_no_front_makes_is_refused(webhook: Target, event: object) -> None:
+    """Parts of other types, of no type at all, and any JSON whatsoever."""
+    judge(Case(event, None), webhook.deliver(event))
+
+
+@few_seconds
+@given(front=st.sampled_from(sorted(FRONTS)), sent=unverified_sendings())
+def test_the_unverified_are_never_accepted(webhook: Target, front: str, sent: Sent) -> None:
+    """Stale, forged, tampered with, bare or on another route's URL."""
+    event = FRONTS[front](sent)
+
+    outcome = webhook.deliver(event)
+
+    judge(Case(event, None), outcome)
+
+
+@few_seconds
+@given(front=st.sampled_from(sorted(FRONTS)), sent=verified_sendings())
+def test_the_verified_are_answered_whatever_they_say(webhook: Target, front: str, sent: Sent) -> None:
+    """Every status of the table but 401, 405 and 503."""
+    event = FRONTS[front](sent)
+
+    outcome = webhook.deliver(event)
+
+    judge(Case(event, sent), outcome)
+    assert outcome.answer["statusCode"] not in {401, 405}
+
+
+@pytest.mark.parametrize("content_type", sorted(set(CONTENT_TYPES)))
+@pytest.mark.parametrize("body", HARD_BODIES.values(), ids=list(HARD_BODIES))
+def test_a_hard_body_is_answered_by_the_law(webhook: Target, body: bytes, content_type: str) -> None:
+    """By every scheme, as JSON, as a form and as neither."""
+    for route in SIGNED_ROUTES:
+        sent = sign(Sent(route, body, {"content-type": content_type}), time.time())
+        event = http_api(sent)
+
+        judge(Case(event, sent), webhook.deliver(event))
+
+
+@pytest.mark.parametrize("body", HARD_BODIES.values(), ids=list(HARD_BODIES))
+def test_a_hard_body_takes_little_memory(webhook: Target, body: bytes) -> None:
+    """64 MB more than before, at most, for any one delivery."""
+    for route in ("slack", "github", "token"):
+        event = http_api(sign(Sent(route, body, JSON), time.time()))
+        tracemalloc.start()
+
+        webhook.deliver(event)
+
+        _, peak_bytes = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak_bytes < MEMORY_BYTES
+
+
+@pytest.mark.parametrize("payload", FITTING_PAYLOADS, ids=lambda payload: json.dumps(payload)[:40])
+@pytest.mark.parametrize("route", SIGNED_ROUTES)
+def test_no_route_says_its_secret(webhook: Target, route: str, payload: object) -> None:
+    """Neither the secret nor the proof that was made with it, accepted or not."""
+    sent = sign(Sent(route, json.dumps(payload).encode(), JSON), time.time())
+
+    outcome = webhook.deliver(http_api(sent))
+
+    said = json.dumps(outcome.answer) + outcome.printed
+    assert sent.proofs
+    assert not [value for value in (*KEPT_SECRET, *sent.proofs) if value in said]
+
+
+@pytest.mark.parametrize(
+    ("said", "law"),
+    [
+        ({"statusCode": 500}, "a status"),
+        ({"statusCode": 201}, "went on after 401"),
+        ({"body": '{"results":[],"counts":{}}'}, "section 7"),
+        ({"body": '{"results":[{"error":null}],"counts":{}}'}, "was accepted"),
+        ({"headers": {"x": SECRETS["TOKEN"]}}, "a secret"),
+    ],
+)
+def test_the_law_is_no_empty_one(webhook: Target, said: dict[str, object], law: str) -> None:
+    """An outcome that breaks it is found out."""
+    event = http_api(Sent("nowhere", b"{}"))
+    outcome = webhook.deliver(event)
+
+    with pytest.raises(LawBroken, match=law):
+        judge(Case(event, None), replace(outcome, answer=outcome.answer | said))
+
+
+@pytest.mark.parametrize(
+    "printed",
+    ["", '{"message":"refused"}\n{"message":"refused"}', f'{{"message":"refused","a":"{"x" * 600}"}}'],
+)
+def test_the_law_wants_one_bounded_line(webhook: Target, printed: str) -> None:
+    """None, two, and one that is too long break it."""
+    event = http_api(Sent("nowhere", b"{}"))
+    answer = webhook.deliver(event).answer
+
+    with pytest.raises(LawBroken, match="line for a refusal"):
+        judge(Case(event, None), Outcome(answer, printed, 0.0))
+
+
+def test_the_law_wants_haste(webhook: Target) -> None:
+    """A delivery that takes the processor for too long breaks it."""
+    event = http_api(Sent("nowhere", b"{}"))
+    outcome = webhook.deliver(event)
+
+    with pytest.raises(LawBroken, match="it took"):
+        judge(Case(event, None), replace(outcome, cpu_s=LONGEST_S))

@@ -1,0 +1,354 @@
+"""The model: what must be true of events, asks and tasks, told by what was written and what was made.
+
+Every task carries the markers of its events in its Param, so that the service's own tasks say which
+event was asked for how often, whatever the ledger says.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from local.emulator import Task
+from local.emulator.tasks import DESCRIBED_TYPES
+from oncetask.models import RUNS_ON_HOSTS, Result
+from oncetask.submit import CLAIM_SLACK_S
+from tests.model.deliveries import MOST_TARGETS, markers
+
+type Body = dict[str, Any]
+
+OWN_WINDOW_S = 4.0
+"""A task that started later after its sending may lie outside of where it is taken for ours."""
+LATE_SLACK_S = 20.0
+"""A sending may come later than its record by what a claim leaves it."""
+
+ALLOWED = {
+    "pending": {"pending", "unknown", "created", "rejected", "failed"},
+    "unknown": {"unknown", "pending", "created", "rejected", "failed"},
+    "created": {"created", "finished"},
+    "finished": {"finished"},
+    "rejected": {"pending"},
+    "failed": {"pending"},
+}
+"""From status to status, of one record; a freed id begins anew as `pending`."""
+
+
+class Violation(AssertionError):
+    """The code broke a promise."""
+
+
+def require(holds: object, promise: str, *shown: object) -> None:
+    """Raises Violation."""
+    if not holds:
+        raise Violation(" | ".join([promise, *(str(thing) for thing in shown)]))
+
+
+def brief(body: Body | None) -> str:
+    """An event's record, as far as it tells what happened."""
+    if body is None:
+        return "nothing"
+    error = (body.get("error") or {}).get("code")
+    names = ("event_id", "status", "task_id", "ask_id", "attempts", "doubtful")
+    return f"{ {name: body[name] for name in names} } error={error}"
+
+
+def told_shortly(key: str, body: Body | None) -> str:
+    """A record in a few words."""
+    if body is None:
+        return "gone"
+    if key.startswith("event/"):
+        return f"{body['status']} {code(body) or ''} task={body['task_id']} attempts={body['attempts']}"
+    if key.startswith("ask/"):
+        outcome = (body["answer"] or {}).get("outcome") or ("lost" if body["lost"] else "in flight")
+        ended = "closed" if body["ended_s"] else ""
+        return f"{body['request']['Param']} {outcome} sendings={body['sendings']} {ended}"
+    return str(body.get("ask_id", ""))
+
+
+def waits(event: Body) -> bool:
+    """Neither settled nor given up."""
+    return event["status"] in {"pending", "unknown"}
+
+
+def code(event: Body) -> str | None:
+    """The event's error code."""
+    return (event["error"] or {}).get("code")
+
+
+def frees_its_id(event: Body) -> bool:
+    """Whether a later event may take the id."""
+    return event["status"] == "rejected" or (event["status"] == "failed" and code(event) == "Expired")
+
+
+def unresolved(ask: Body) -> bool:
+    """In flight, or still looked for."""
+    return ask["answer"] is None and ask["ended_s"] is None
+
+
+def runs(ask: Body) -> bool:
+    """Its task has not ended, as far as the ledger knows."""
+    return ask["answer"] is not None and ask["answer"]["task_id"] is not None and ask["finish"] is None
+
+
+def checked_write(key: str, before: Body | None, after: Body | None) -> None:
+    """What holds for every single write. Raises Violation."""
+    kind = key.partition("/")[0]
+    if kind == "event" and before is not None and after is not None:
+        _check_event_change(before, after)
+    if kind == "task" and before is not None:
+        require(after == before, "a task's owner never changes", before, after)
+
+
+def check_is_alone(ask: Body, asks: Iterable[Body], now_s: float) -> None:
+    """Of a type at most one ask is in flight or unresolved; one whose claim is over is not sent any more."""
+    if ask["claim_ends_s"] - CLAIM_SLACK_S <= now_s:
+        return
+    others = [
+        other
+        for other in asks
+        if other["ask_id"] != ask["ask_id"]
+        and other["request"]["TaskType"] == ask["request"]["TaskType"]
+        and unresolved(other)
+    ]
+    require(not others, "one ask of a type at a time", ask, *others)
+
+
+def _check_event_change(before: Body, after: Body) -> None:
+    moves = (before["status"], after["status"])
+    shown = (brief(before), brief(after))
+    require(moves[1] in ALLOWED[moves[0]], "an event takes only the ways of the contract", *shown)
+    if before["status"] in {"created", "finished"}:
+        require(before["task_id"] == after["task_id"], "a created event keeps its task", *shown)
+    if before["status"] in {"rejected", "failed"}:
+        require(frees_its_id(before), "a bound id is not taken by another event", *shown)
+    elif waits(before):
+        require(after["attempts"] >= before["attempts"], "attempts are never forgotten", *shown)
+
+
+@dataclass(slots=True)
+class Apart:
+    """How far the service's clock and ours are apart, and since when: a history."""
+
+    looks_back_s: float
+    _moments: list[tuple[float, float]] = field(default_factory=list)
+
+    def note(self, at_s: float, apart_s: float) -> None:
+        """From then on, by the service's clock, so far."""
+        self._moments.append((at_s, apart_s))
+
+    def beyond(self, from_s: float, to_s: float, most_s: float = 4.0) -> bool:
+        """Whether they were too far apart, or moved against each other, at any time in between."""
+        before = [apart for at_s, apart in self._moments if at_s <= from_s][-1:]
+        within = [apart for at_s, apart in self._moments if from_s < at_s <= to_s]
+        shown = before + within
+        return any(abs(apart) > most_s for apart in shown) or (
+            bool(shown) and max(shown) - min(shown) > most_s
+        )
+
+
+@dataclass(slots=True)
+class Made:
+    """What is on the service, by what it says of itself."""
+
+    tasks: list[Task]
+    asked_late_s: Mapping[float, float]
+
+    def own(self) -> list[Task]:
+        """Those that our asks made."""
+        return [task for task in self.tasks if not task.foreign]
+
+    def of_marker(self) -> dict[str, list[Task]]:
+        """An event's tasks in the order of their sending."""
+        found: defaultdict[str, list[Task]] = defaultdict(list)
+        for task in sorted(self.own(), key=lambda task: task.created_by_call or 0):
+            for marker in set(markers(task.param)):
+                found[marker].append(task)
+        return found
+
+    def by_id(self) -> dict[str, Task]:
+        """All of them."""
+        return {task.task_id: task for task in self.tasks}
+
+    def sent_s(self, task: Task) -> float:
+        """When it was asked for."""
+        return self.asked_late_s.get(task.created_s, task.created_s)
+
+    def hidden_s(self, task: Task) -> float:
+        """How long after its sending no query showed it."""
+        return task.visible_s - self.sent_s(task)
+
+
+@dataclass(slots=True)
+class Audit:
+    """The books of a world that was healed: every event and every task is accounted for, or a Violation."""
+
+    events: Mapping[str, Body]
+    asks: Mapping[str, Body]
+    owners: Mapping[str, Body]
+    made: Made
+    apart: Apart
+    look_s: float
+    second_tasks: int
+    limits: Counter[str] = field(default_factory=Counter)
+
+    def check(self) -> None:
+        """Raises Violation."""
+        for event in self.events.values():
+            self._check_end(event)
+            self._check_task(event)
+        for marker, tasks in self.made.of_marker().items():
+            self._check_tasks_of(marker, tasks)
+        for task in self.made.own():
+            self._check_owned(task)
+            _check_targets(task)
+
+    # -- events -------------------------------------------------------------------------------
+
+    def _check_end(self, event: Body) -> None:
+        ended = event["status"] in {"finished", "rejected", "failed"}
+        left = event["status"] == "unknown" and code(event) == "Ambiguous"
+        require(ended or left, "healed, everything ends or is left to the operator", brief(event))
+        if code(event) == "Ambiguous":
+            ask = self.asks[event["ask_id"]]
+            cause = self._why_ambiguous(event, ask)
+            require(cause, "an event is left to the operator only for a cause", brief(event), ask)
+            self.limits[f"Ambiguous: {cause}"] += 1
+        if code(event) == "SecondTask":
+            self.limits["events noticed with a SecondTask"] += 1
+
+    def _why_ambiguous(self, event: Body, ask: Body) -> str | None:
+        """Why nobody could tell whose a task is."""
+        task_type, first_s, ended_s = event["request"]["TaskType"], ask["first_sent_s"], ask["ended_s"]
+        if task_type == RUNS_ON_HOSTS:
+            return "it runs on hosts, and is never asked twice"
+        own = self.made.of_marker().get(marker_of(event), [])
+        if any(task.created_s - self.made.sent_s(task) > OWN_WINDOW_S for task in own):
+            return "its task started late"
+        if self.apart.beyond(first_s - 60, ended_s + 400):
+            return "clocks apart"
+        others = [
+            task
+            for task in self.made.tasks
+            if task.type == task_type and task not in own and first_s - 10 <= task.created_s <= ended_s + 10
+        ]
+        if any(task.foreign for task in others):
+            return "a foreign task"
+        if any(self._is_stray(task) for task in others):
+            return "another event's stray task"
+        return None
+
+    def _check_task(self, event: Body) -> None:
+        """The task that an event has is its own."""
+        if event["task_id"] is None:
+            return
+        task = self.made.by_id().get(event["task_id"])
+        require(task is not None, "an event's task exists", brief(event))
+        if task is None:
+            return
+        self._check_finish(event, task)
+        if marker_of(event) in markers(task.param):
+            return
+        ask = self.asks[event["ask_id"]]
+        shown = (brief(event), task, ask)
+        require(task.type == event["request"]["TaskType"], "a task taken for ours is of the type", *shown)
+        self._check_window(ask, task, shown)
+        if task.foreign:
+            self.limits["foreign task taken for ours"] += 1
+            return
+        require(self._is_stray(task), "another event's task is taken only where it was a stray", *shown)
+        self.limits["stray task of another event taken for ours"] += 1
+
+    def _check_finish(self, event: Body, task: Task) -> None:
+        """It ended as the service says; only DescribeOnceTask tells FAIL from TIMEOUT."""
+        known = {"NEVER": "LOST"}
+        if task.type not in DESCRIBED_TYPES:
+            known["FAIL"] = "TIMEOUT"
+        told = event["finish"] and event["finish"]["state"]
+        require(told == known.get(task.end_state, task.end_state), "an event ends as its task", brief(event), task)
+        shared_by = len(self.asks[event["ask_id"]]["event_ids"])
+        require(event["shared_by"] == shared_by, "shared_by counts the task's events", brief(event), shared_by)
+
+    def _check_window(self, ask: Body, task: Task, shown: tuple[object, ...]) -> None:
+        sent_s = self.made.sent_s(task)
+        first_s, last_s = ask["first_sent_s"], ask["last_sent_s"]
+        inside = first_s - 7 <= task.created_s <= last_s + 12
+        require(
+            inside or self.apart.beyond(sent_s - 60, sent_s + 3600),
+            "a task is taken only where it started within the window",
+            *shown,
+        )
+
+    # -- tasks --------------------------------------------------------------------------------
+
+    def _check_tasks_of(self, marker: str, tasks: list[Task]) -> None:
+        """No event has two tasks, but where a limit of the contract's section 8 explains it."""
+        for task, next_task in zip(tasks, tasks[1:], strict=False):
+            cause = self._why_not_seen(task, self.made.sent_s(next_task))
+            event = self._event_of(marker)
+            require(cause, "no event has two tasks", marker, brief(event), *tasks)
+            self.limits[f"two tasks: {cause}"] += 1
+
+    def _why_not_seen(self, task: Task, next_sent_s: float) -> str | None:
+        if self.made.hidden_s(task) > self.look_s - LATE_SLACK_S:
+            return "the first was shown after the look"
+        if self.apart.beyond(self.made.sent_s(task) - 60, next_sent_s):
+            return "clocks apart"
+        return None
+
+    def _check_owned(self, task: Task) -> None:
+        if task.task_id in self.owners:
+            return
+        events = [self._event_of(marker) for marker in markers(task.param)]
+        cause = self._why_not_seen(task, self.made.sent_s(task) + 3600) or self._why_unowned(events)
+        owned_by = [brief(event) for event in events]
+        require(cause, "every task is owned, foreign, or a named limit's", task, *owned_by)
+        self.limits[f"unowned: {cause}"] += 1
+
+    def _why_unowned(self, events: Iterable[Body | None]) -> str | None:
+        known = [event for event in events if event is not None]
+        if any(event["status"] == "unknown" for event in known):
+            return "its event is left to the operator"
+        if any(event["status"] == "failed" and code(event) == "OutcomeUnknown" for event in known):
+            return "its event was given up as OutcomeUnknown"
+        tasks = self.made.by_id()
+        if any(event["task_id"] and tasks[event["task_id"]].foreign for event in known):
+            return "a foreign task was taken for it"
+        return None
+
+    def _is_stray(self, task: Task) -> bool:
+        """A task that no ask could have at the time."""
+        if self._why_not_seen(task, self.made.sent_s(task) + 3600):
+            return True
+        return self._why_unowned(self._event_of(marker) for marker in markers(task.param)) is not None
+
+    def _event_of(self, marker: str) -> Body | None:
+        return next((event for event in self.events.values() if marker == marker_of(event)), None)
+
+
+def _check_targets(task: Task) -> None:
+    """A task's targets are unique, and no more than its route allows."""
+    targets = task.targets
+    require(len(set(targets)) == len(targets), "a task's targets are unique", task)
+    require(len(targets) <= MOST_TARGETS, "a task has no more targets than its route allows", task)
+
+
+def marker_of(event: Body) -> str:
+    """The event's own marker: the first in its request."""
+    return markers(json.dumps(event["request"]["Param"]))[0]
+
+
+def by_kind(bodies: Mapping[str, Body], kind: str) -> dict[str, Body]:
+    """The records of a kind by their names."""
+    prefix = f"{kind}/"
+    return {key.removeprefix(prefix): body for key, body in bodies.items() if key.startswith(prefix)}
+
+
+def reported(result: Result) -> tuple[str, str | None, str | None]:
+    """What a result says: status, task, error code."""
+    return result.status.value, result.task_id, result.error.code if result.error else None
+
+
+def recorded(event: Body) -> tuple[str, str | None, str | None]:
+    """What a record says of the same."""
+    return event["status"], event["task_id"], code(event)

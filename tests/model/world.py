@@ -1,0 +1,366 @@
+"""One world: an account with its emulator, a ledger, the processes at work on it, and the books.
+
+Three clocks: the injected one, which is also the processes' wall clock; the service's, which runs with
+it but does not step; and the real one, which signatures need.
+"""
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
+from oncetask.errors import LedgerUnavailable
+from oncetask.handlers import sweep
+from oncetask.ledgers import Ledger, Store
+from oncetask.ledgers.sql import SqlStore
+from oncetask.models import Result, Status
+from oncetask.settings import Settings
+from oncetask.submit import Submitter
+from oncetask.sweep import SweepReport
+from oncetask.wiring import App
+from tests.clocks import NOW_S, FakeClock
+from tests.model import books
+from tests.model.books import Apart, Audit, Body, Made, by_kind, recorded, reported, require
+from tests.model.deliveries import ROUTES, TOKEN, Coming, markers
+from tests.model.faults import FaultLog
+from tests.model.seam import Frame, Interruption, Killed, Seam, SeamStore
+
+LOOK_S = 180
+MOST_NESTED = 2
+HEALING_SWEEPS = 90
+NEVER_ENDING = 3
+"""So many tasks of a healed world may go on without an end."""
+
+SHORT_READ_MS = 60
+USUAL_READ_MS = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class Temper:
+    """What a world is like, and which troubles beyond the contract's limits it knows."""
+
+    ledger: str = "memory"
+    read_timeout_ms: int = USUAL_READ_MS
+    beyond_the_look: bool = False
+    foreign_tasks: bool = False
+    clocks_apart: bool = False
+    index_lag_writes: int = 0
+
+
+class ModelApp(App):
+    """An app on the world's store; its backoff is the longest, so that nothing is random."""
+
+    def __init__(self, settings: Settings, clock: FakeClock, store: Store) -> None:
+        super().__init__(settings, environment={"TOKEN": TOKEN}, clock=clock)
+        self._store = store
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """See `App`."""
+        return Ledger(self._store, self.clock)
+
+    @cached_property
+    def submitter(self) -> Submitter:
+        """See `App`."""
+        return Submitter(self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds)
+
+
+@dataclass(slots=True)
+class Told:
+    """What senders and operators were told that must come true."""
+
+    accepted: set[str] = field(default_factory=set)
+    created: dict[str, str] = field(default_factory=dict)
+
+    def note(self, results: Sequence[Result]) -> None:
+        """Results that were returned."""
+        for result in results:
+            if result.event_id is None or result.status in {Status.REJECTED, Status.IGNORED}:
+                continue
+            self.accepted.add(result.event_id)
+            if result.status is Status.CREATED and result.task_id is not None:
+                self.created[result.event_id] = result.task_id
+
+
+class World:
+    """Everything that one run needs; to be closed."""
+
+    def __init__(self, temper: Temper) -> None:
+        self.temper = temper
+        self.clock = FakeClock()
+        self.counts: Counter[str] = Counter()
+        self.faults = FaultLog(self.clock, self.counts, self.note)
+        self.seam = Seam(self.clock, self, self.counts)
+        self.seam.index_lag_writes = temper.index_lag_writes
+        self.told = Told()
+        self.apart = Apart(LOOK_S)
+        self.came: list[Coming] = []
+        self.markers_made = 0
+        self.second_tasks = 0
+        self.limits: Counter[str] = Counter()
+        self.story: list[str] = []
+        self._stack = ExitStack()
+        self.emulator = self._stack.enter_context(Emulator(clock=self.service_now_s))
+        self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
+        self._inner = self._store()
+        self._apps = [self._app() for _ in range(MOST_NESTED + 1)]
+        self.note_clocks()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._inner.close()
+        self._stack.close()
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def service_now_s(self) -> float:
+        """The service's clock, which never steps."""
+        return NOW_S + self.clock.elapsed_s()
+
+    def note_clocks(self) -> None:
+        """Whatever was done to the clocks is known from now on."""
+        skew_s = self.emulator.behaviour.clock_skew_s
+        self.apart.note(self.service_now_s(), self.service_now_s() + skew_s - self.clock.now_s())
+
+    # -- what is known ------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> dict[str, Body]:
+        """Every event that was ever written down, as it stands."""
+        return by_kind(self.seam.bodies, "event")
+
+    @property
+    def asks(self) -> dict[str, Body]:
+        """Every ask that was ever written down, as it stands."""
+        return by_kind(self.seam.bodies, "ask")
+
+    @property
+    def owners(self) -> dict[str, Body]:
+        """Task id to its owner."""
+        return by_kind(self.seam.bodies, "task")
+
+    def written(self, key: str, before: Body | None, after: Body | None) -> None:
+        """See `Watcher`."""
+        self.note(f"wrote {key} {books.told_shortly(key, after)}")
+        books.checked_write(key, before, after)
+        if key.startswith("ask/") and after is not None and before is None and not self.temper.clocks_apart:
+            books.check_is_alone(after, self.asks.values(), self.clock.now_s())
+
+    def note(self, what: str) -> None:
+        """One more line of the world's story."""
+        depth = "  " * len(self.seam.frames)
+        self.story.append(f"{self.clock.elapsed_s():9.3f} {depth}{what}")
+
+    def made(self) -> Made:
+        """What is on the service."""
+        return Made(self.emulator.tasks, self.faults.asked_late_s)
+
+    # -- invocations --------------------------------------------------------------------------------
+
+    def may_nest(self) -> bool:
+        """Whether another process may work inside the one at work."""
+        return len(self.seam.frames) <= MOST_NESTED
+
+    def invoke[T](self, run: Callable[[App], T], interruptions: Sequence[Interruption]) -> tuple[T | None, Frame]:
+        """One invocation of one process; None where it died or the ledger failed it."""
+        if not self.seam.frames:
+            self.seam.catch_up()
+        app = self._apps[len(self.seam.frames)]
+        frame = Frame(interruptions)
+        self.seam.frames.append(frame)
+        try:
+            return run(app), frame
+        except Killed:
+            self.note("killed")
+            return None, frame
+        except LedgerUnavailable as error:
+            self.note("the ledger was away")
+            require(not frame.clean, "the ledger is never away by itself", error)
+            return None, frame
+        finally:
+            self.seam.frames.pop()
+
+    def bring(self, coming: Coming, left_s: float, interruptions: Sequence[Interruption] = ()) -> None:
+        """A tick or a delivery, new or again."""
+        self.note(f"comes {coming}")
+        before, calls = self.events, len(self.emulator.calls)
+        results, frame = self.invoke(lambda app: coming.bring(app, left_s), interruptions)
+        if not frame.shared:
+            self._check_calls(calls, before)
+        if results is None:
+            require(not frame.clean, "a delivery is turned away only where the ledger is away", coming)
+            return
+        self.told.note(results)
+        if frame.clean:
+            self._check_brought(results, before)
+
+    def sweep(self, left_s: float = 60.0, interruptions: Sequence[Interruption] = ()) -> SweepReport | None:
+        """One sweep."""
+        self.note("sweep")
+        before = self.events
+        report, frame = self.invoke(lambda app: sweep.handle(app, app.deadline(int(left_s * 1000))), interruptions)
+        if report is None:
+            return None
+        self.told.note(report.results)
+        self.second_tasks += report.second_tasks
+        if frame.clean:
+            self._check_swept(report, frame, before)
+        return report
+
+    # -- what holds after a clean one -----------------------------------------------------------------
+
+    def _check_brought(self, results: Sequence[Result], before: dict[str, Body]) -> None:
+        events = self.events
+        told: set[str] = set()
+        for result in results:
+            event_id = result.event_id
+            if event_id is None or event_id not in events:
+                require(result.status in {Status.REJECTED, Status.IGNORED}, "what is told is recorded", result)
+            elif event_id not in told:
+                self._check_told(result, before.get(event_id), events[event_id])
+            told.add(event_id or "")
+
+    def _check_told(self, result: Result, before: Body | None, after: Body) -> None:
+        shown = (result, books.brief(before), books.brief(after))
+        if before is None or books.frees_its_id(before):
+            require(reported(result) == recorded(after), "a result is what is recorded", *shown)
+        elif result.status is Status.REJECTED:
+            reused = result.error is not None and result.error.code == "EventIdReused"
+            require(reused, "a bound id is rejected only for another content", *shown)
+        elif before["status"] in {"created", "finished"}:
+            same = (result.status, result.task_id) == (Status.DUPLICATE, before["task_id"])
+            require(same, "seen again after its task was made, it is a duplicate with that task", *shown)
+        else:
+            require(reported(result) == recorded(before), "seen again, it is told where it stands", *shown)
+
+    def _check_calls(self, calls: int, before: dict[str, Body]) -> None:
+        """Nothing is asked for an event whose id was bound when the delivery came."""
+        bound = {books.marker_of(event) for event in before.values() if not books.frees_its_id(event)}
+        for call in self.emulator.calls[calls:]:
+            asked = set(markers(call.parameters.get("Param", "")))
+            require(not asked & bound, "a delivery asks for no event that was there before", call)
+
+    def _check_swept(self, report: SweepReport, frame: Frame, before: dict[str, Body]) -> None:
+        events = self.events
+        results = {result.event_id: result for result in report.results}
+        for event_id in by_kind(dict.fromkeys(frame.changed, {}), "event"):
+            was, now = before.get(event_id), events[event_id]
+            changed = was is None or recorded(was) != recorded(now)
+            require(not changed or event_id in results, "every change of state gives a result", books.brief(now))
+        for event_id, result in results.items():
+            now = events[event_id or ""]
+            require(reported(result) == recorded(now), "a result is what is recorded", result, books.brief(now))
+        self._check_gauges(report)
+
+    def _check_gauges(self, report: SweepReport) -> None:
+        waiting = sum(books.waits(event) for event in self.events.values())
+        running = sum(books.runs(ask) for ask in self.asks.values())
+        told = (report.gauges.waiting, report.gauges.running)
+        if not self.temper.index_lag_writes:
+            require(told == (waiting, running), "gauges tell what is in the ledger", told, (waiting, running))
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    def heal(self) -> None:
+        """Every trouble ends, and time and sweeps enough pass."""
+        self.faults.healed = True
+        self.seam.index_lag_writes = 0
+        self.emulator.up()
+        self._calm()
+        for number in range(HEALING_SWEEPS):
+            self.clock.advance(61 if number < HEALING_SWEEPS // 2 else 950)
+            self.sweep()
+            if not self._is_at_work():
+                break
+        self.note_clocks()
+
+    def _calm(self) -> None:
+        usual, behaviour = Behaviour(), self.emulator.behaviour
+        for name in ("cap", "cap_answer", "task_duration_s", "task_end", "list_lag_s", "poison"):
+            setattr(behaviour, name, getattr(usual, name))
+        endless = [task for task in self.emulator.tasks if task.end_state == "NEVER"]
+        for task in endless[NEVER_ENDING:]:
+            self.emulator.finish(task.task_id)
+
+    def _is_at_work(self) -> bool:
+        waiting = [e for e in self.events.values() if books.waits(e) and books.code(e) != "Ambiguous"]
+        ends = {task.task_id for task in self.emulator.tasks if task.end_state != "NEVER"}
+        running = [ask for ask in self.asks.values() if books.runs(ask) and ask["answer"]["task_id"] in ends]
+        return bool(waiting or running)
+
+    def audit(self) -> Audit:
+        """The books of the healed world. Raises Violation."""
+        self._check_ledger_is_what_was_written()
+        self._let_everything_end()
+        self._check_nothing_is_left()
+        self._check_what_was_told()
+        audit = Audit(
+            self.events, self.asks, self.owners, self.made(), self.apart, LOOK_S, self.second_tasks, self.limits
+        )
+        audit.check()
+        return audit
+
+    def _check_ledger_is_what_was_written(self) -> None:
+        ledger = Ledger(self._inner, self.clock)
+        for event_id, body in self.events.items():
+            event = ledger.event(event_id)
+            if event is not None:
+                same = recorded(body) == (event.status, event.task_id, event.error and event.error.code)
+                require(same, "the ledger holds what was written", books.brief(body))
+            else:
+                gone = body["settled_s"] and body["settled_s"] + body["keep_s"] <= self.clock.now_s()
+                require(gone, "no accepted event is lost", books.brief(body))
+
+    def _let_everything_end(self) -> None:
+        """The watch for second tasks, and a day for the tasks that never end."""
+        for seconds in (3700.0, 61.0, 86_400.0, 61.0):
+            self.clock.advance(seconds)
+            self.sweep()
+
+    def _check_nothing_is_left(self) -> None:
+        places = by_kind(self.seam.bodies, "place")
+        require(not places, "every place is given back", places)
+        left = [a for a in self.asks.values() if books.unresolved(a) or books.runs(a) or a["watched"]]
+        require(not left, "every ask is closed", *left[:3])
+
+    def _check_what_was_told(self) -> None:
+        events = self.events
+        missing = self.told.accepted - set(events)
+        require(not missing, "no accepted event is lost", missing)
+        for event_id, task_id in self.told.created.items():
+            event = events[event_id]
+            if event["task_id"] != task_id:
+                require(self._is_in_doubt(event, task_id), "what was told as created stays so", books.brief(event))
+                self.limits["an answer that could not be written down"] += 1
+
+    def _is_in_doubt(self, event: Body, task_id: str) -> bool:
+        """Told while the ledger was away, and not to be told apart afterwards."""
+        return books.code(event) in {"Ambiguous", "OutcomeUnknown"} or task_id in self.owners
+
+    # -- parts ---------------------------------------------------------------------------------------
+
+    def _store(self) -> Store:
+        return SqlStore() if self.temper.ledger == "memory" else SqlStore(self._folder / "ledger.sqlite")
+
+    def _app(self) -> App:
+        routes = self._folder / "routes.toml"
+        routes.write_text(ROUTES, encoding="utf-8")
+        environment = {
+            "ONCETASK_ENDPOINT": self.emulator.url,
+            "ONCETASK_ROUTES": str(routes),
+            "ONCETASK_LOOK_S": str(LOOK_S),
+            "ONCETASK_READ_TIMEOUT_MS": str(self.temper.read_timeout_ms),
+            "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+        }
+        return ModelApp(Settings.from_environment(environment), self.clock, SeamStore(self._inner, self.seam))

@@ -1,0 +1,628 @@
+"""What no linter knows of template.yml: that it deploys this code, with these routes and limits, this ledger.
+
+Every function that takes `stack` is one of the project's own checks, and is also run on broken templates.
+"""
+
+import importlib
+import inspect
+import json
+import os
+import re
+import zoneinfo
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytest
+
+from oncetask.handlers.fronts import Delivery
+from oncetask.handlers.timer import Tick
+from oncetask.ledgers.dynamodb import (
+    INDEX_ACTIONS,
+    INDEX_NAME,
+    TABLE_ACTIONS,
+    TTL_ATTRIBUTE,
+    table_definition,
+)
+from oncetask.models import TASK_TYPES, Trigger
+from oncetask.routes import Route, load_routes
+from oncetask.settings import REGION_HOSTS, Settings
+from tests.project.template_expansion import (
+    KEYLESS,
+    SECRET,
+    SECRET_ARN,
+    Deployed,
+    Gates,
+    Stack,
+    gates,
+    template_text,
+)
+from tests.project.template_mistakes import KNOWN_MISTAKES, OWN_MISTAKES
+from tests.tools import PROJECT, NotInstallable
+
+FUNCTION = "AWS::Lambda::Function"
+SCHEDULE = "AWS::Scheduler::Schedule"
+API_LIMIT_S = 30  # an HTTP API's integration ends then, whatever the function's own limit
+SCHEDULE_ARN = "arn:aws:scheduler:eu-central-1:123456789012:schedule/oncetask/{name}"
+METRICS = {  # contract, section 11
+    *(
+        "Created",
+        "Duplicate",
+        "Pending",
+        "Unknown",
+        "Ignored",
+        "Rejected",
+        "Failed",
+        "Finished",
+        "Unverified",
+    ),
+    *("OperatorError", "Adopted", "AskedAgain", "SecondTask"),
+    *("Waiting", "Running", "OldestWaitingSeconds", "EventsPerTask", "CreateLatencyMs"),
+}
+ACCESS_LOG_VARIABLES = {  # none of them shows a header or the query string, where secrets may be
+    *("requestId", "requestTime", "identity.sourceIp", "httpMethod", "path", "status"),
+    *("responseLength", "responseLatency", "integrationLatency", "integrationErrorMessage"),
+}
+
+
+@pytest.fixture(scope="module")
+def linters() -> Iterator[Gates]:
+    """The gates, in one process for all tests here."""
+    try:
+        with gates() as running:
+            yield running
+    except NotInstallable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"cannot be installed here: {error}")
+
+
+@pytest.fixture(scope="module")
+def stack(linters: Gates) -> Stack:
+    """template.yml, expanded."""
+    found, stack = linters.judge(template_text())
+    assert not found
+    return stack
+
+
+def test_the_gates_find_nothing(linters: Gates) -> None:
+    """cfn-lint, AWS's transform, and cfn-lint on what that gives."""
+    found, _ = linters.judge(template_text(), lints_source=True, lints_expansion=True)
+
+    assert found == []
+
+
+# ---- code ----
+
+
+def test_every_handler_is_there(stack: Stack) -> None:
+    """Each of the contract's three entry points is a function, and can be imported and called."""
+    handlers = {function["Handler"] for function in stack.deployed().of_type(FUNCTION).values()}
+
+    assert handlers == {f"oncetask.handlers.{name}.handler" for name in ("timer", "webhook", "sweep")}
+    for handler in handlers:
+        module, _, name = handler.rpartition(".")
+        assert callable(getattr(importlib.import_module(module), name))
+
+
+def test_the_runtime_is_the_one_that_is_built_for(stack: Stack) -> None:
+    """Python as `.python-version` has it, on arm64 as the Makefile builds it."""
+    version = (PROJECT / ".python-version").read_text().strip()
+
+    for function in stack.deployed().of_type(FUNCTION).values():
+        assert function["Runtime"] == f"python{version}"
+        assert function["Architectures"] == ["arm64"]
+    assert "BUNDLE_PLATFORM ?= aarch64-" in (PROJECT / "Makefile").read_text()
+
+
+def test_the_makefile_builds_every_function(stack: Stack) -> None:
+    """SAM hands each function to `make build-NAME` in its CodeUri."""
+    code = stack.source["Globals"]["Function"]["CodeUri"]
+    functions = _source_functions(stack)
+
+    assert "\nbuild-%:" in (PROJECT / code / "Makefile").read_text()
+    for function in functions.values():
+        assert function["Metadata"] == {"BuildMethod": "makefile"}
+        assert "CodeUri" not in function["Properties"]
+
+
+# ---- settings and secrets ----
+
+
+def test_settings_accept_what_each_function_is_given(stack: Stack) -> None:
+    """In both modes, every function starts: nothing that it needs is missing, and no value is wrong."""
+    for mode in (SECRET, KEYLESS):
+        deployed = stack.deployed(**mode)
+        for name in deployed.of_type(FUNCTION):
+            settings = Settings.from_environment(_environment(deployed, name))
+            assert settings.ledger == "dynamodb://Ledger"
+            assert settings.region == "ap-southeast-1"
+            assert settings.service == "AWS::StackName"
+    assert settings.credentials == "keyless"
+
+
+def test_the_secret_mode_names_its_secret(stack: Stack) -> None:
+    """`secretsmanager:` and the parameter's ARN."""
+    deployed = stack.deployed(**SECRET)
+
+    for name in deployed.of_type(FUNCTION):
+        settings = Settings.from_environment(_environment(deployed, name))
+        assert settings.credentials == f"secretsmanager:{SECRET_ARN}"
+
+
+def test_every_variable_is_one_that_is_read(stack: Stack) -> None:
+    """A setting, or a secret that a webhook's route names: a misspelt one would silently do nothing."""
+    known = {field.alias for field in Settings.model_fields.values()}
+
+    for mode in (SECRET, KEYLESS):
+        deployed = stack.deployed(**mode)
+        for name, function in deployed.of_type(FUNCTION).items():
+            given = set(function["Environment"]["Variables"])
+            secrets = _env_secrets() if name == "WebhookFunction" else set()
+            assert given - known == secrets
+
+
+def test_secrets_come_from_parameters_that_are_not_shown(stack: Stack) -> None:
+    """No secret stands in the template, and AWS shows none of those parameters."""
+    function = _source_functions(stack)["WebhookFunction"]
+    variables = function["Properties"]["Environment"]["Variables"]
+
+    for secret in _env_secrets():
+        parameter = stack.parameters[variables[secret]["Ref"]]
+        assert parameter["NoEcho"] is True
+        assert parameter["Default"] == ""
+
+
+def test_the_region_of_security_center_has_no_default(stack: Stack) -> None:
+    """Whoever deploys says where tasks are made, out of the regions that have a host."""
+    region = stack.parameters["SecurityCenterRegion"]
+
+    assert "Default" not in region
+    assert sorted(region["AllowedValues"]) == sorted(REGION_HOSTS)
+
+
+def test_every_parameter_is_explained_and_its_default_allowed(stack: Stack) -> None:
+    """A description, and a default that its own rule lets through."""
+    for parameter in stack.parameters.values():
+        assert parameter["Description"]
+        default = parameter.get("Default", "")
+        assert re.search(parameter.get("AllowedPattern", ""), str(default))
+        assert "Default" not in parameter or default in parameter.get("AllowedValues", [default])
+
+
+# ---- the ledger ----
+
+
+def test_the_table_is_the_ledgers(stack: Stack) -> None:
+    """Keys, index and TTL as the code uses them."""
+    table = stack.deployed().the("AWS::DynamoDB::Table")
+    definition = table_definition("oncetask")
+    del definition["TableName"]
+
+    assert {name: table[name] for name in definition} == definition
+    assert table["TimeToLiveSpecification"] == {"AttributeName": TTL_ATTRIBUTE, "Enabled": True}
+    assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
+    assert table["SSESpecification"] == {"SSEEnabled": True}
+
+
+def test_what_was_recorded_outlives_the_stack(stack: Stack) -> None:
+    """Table, dead letters and logs stay when the stack is deleted or they are replaced."""
+    kept = {"AWS::DynamoDB::Table", "AWS::SQS::Queue", "AWS::Logs::LogGroup"}
+    resources = [resource for resource in stack.expansion["Resources"].values() if resource["Type"] in kept]
+
+    assert {resource["Type"] for resource in resources} == kept
+    for resource in resources:
+        assert resource["DeletionPolicy"] == "Retain"
+        assert resource["UpdateReplacePolicy"] == "Retain"
+
+
+# ---- permissions ----
+
+
+def test_no_permission_has_a_wildcard(stack: Stack) -> None:
+    """Action by action; only the one action that knows no resource is for all of them."""
+    for mode in (SECRET, KEYLESS):
+        deployed = stack.deployed(**mode)
+        for role in deployed.of_type("AWS::IAM::Role"):
+            for action, resource in deployed.may(role):
+                assert "*" not in action
+                assert "*" not in resource or action == "sts:GetWebIdentityToken"
+
+
+def test_each_function_may_do_what_the_ledger_does(stack: Stack) -> None:
+    """The ledger's actions on its table and index, and no other of DynamoDB."""
+    deployed = stack.deployed()
+    expected = {(f"dynamodb:{action}", "Ledger.Arn") for action in TABLE_ACTIONS}
+    expected |= {(f"dynamodb:{action}", f"Ledger.Arn/index/{INDEX_NAME}") for action in INDEX_ACTIONS}
+
+    for role in _roles(deployed).values():
+        assert {pair for pair in deployed.may(role) if pair[0].startswith("dynamodb:")} == expected
+
+
+def test_each_mode_of_credentials_permits_only_itself(stack: Stack) -> None:
+    """One secret, or tokens for one audience; never both."""
+    sources = {"secretsmanager:GetSecretValue", "sts:GetWebIdentityToken"}
+
+    for mode, expected in (
+        (SECRET, ("secretsmanager:GetSecretValue", SECRET_ARN)),
+        (KEYLESS | {"CredentialsSecretArn": SECRET_ARN}, ("sts:GetWebIdentityToken", "*")),
+    ):
+        deployed = stack.deployed(**mode)
+        for role in _roles(deployed).values():
+            assert {pair for pair in deployed.may(role) if pair[0] in sources} == {expected}
+
+
+def test_keyless_tokens_are_for_one_audience(stack: Stack) -> None:
+    """A token for another service cannot be had, nor one without an audience."""
+    deployed = stack.deployed(**KEYLESS)
+
+    for role in _roles(deployed).values():
+        (statement,) = [
+            statement
+            for statement in deployed.statements(role)
+            if statement["Action"] == ["sts:GetWebIdentityToken"]
+        ]
+        assert statement["Condition"] == {
+            "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": ["oncetask"]},
+            "Null": {"sts:IdentityTokenAudience": "false"},
+        }
+
+
+def test_the_webhook_alone_reads_the_webhooks_secrets(stack: Stack) -> None:
+    """Those that the parameters name, and AWS's key for them where it is the customer's own."""
+    secret, parameter, key = (f"arn:aws:{name}" for name in ("secretsmanager:s", "ssm:p", "kms:k"))
+    deployed = stack.deployed(
+        **SECRET, WebhookSecretArns=secret, WebhookParameterArns=parameter, SecretsKmsKeyArn=key
+    )
+    roles = _roles(deployed)
+
+    wanted = {("secretsmanager:GetSecretValue", secret), ("ssm:GetParameter", parameter)}
+    assert wanted <= deployed.may(roles["WebhookFunction"])
+    assert not wanted & (deployed.may(roles["TimerFunction"]) | deployed.may(roles["SweepFunction"]))
+    assert ("kms:Decrypt", key) in deployed.may(roles["WebhookFunction"])
+
+
+def test_each_function_logs_json_to_a_group_of_its_own(stack: Stack) -> None:
+    """At INFO: below, lines without a level, the metrics among them, would be dropped."""
+    deployed = stack.deployed()
+    groups = deployed.of_type("AWS::Logs::LogGroup")
+    roles = _roles(deployed)
+
+    for name, function in deployed.of_type(FUNCTION).items():
+        logging = function["LoggingConfig"]
+        assert logging["LogFormat"] == "JSON"
+        assert logging["ApplicationLogLevel"] == "INFO"
+        assert groups[logging["LogGroup"]]["RetentionInDays"] >= 1
+        logs = {pair for pair in deployed.may(roles[name]) if pair[0].startswith("logs:")}
+        group = f"{logging['LogGroup']}.Arn"
+        assert logs == {("logs:CreateLogStream", group), ("logs:PutLogEvents", group)}
+    assert (
+        len({function["LoggingConfig"]["LogGroup"] for function in deployed.of_type(FUNCTION).values()}) == 3
+    )
+
+
+# ---- timers and the sweep ----
+
+
+def test_every_timer_route_has_its_schedule(stack: Stack) -> None:
+    """And every other schedule is the sweep's."""
+    schedules = stack.deployed().of_type(SCHEDULE).values()
+    timers = {schedule["Name"] for schedule in schedules if schedule["Target"]["Arn"] == "TimerFunction.Arn"}
+    others = {schedule["Name"] for schedule in schedules} - timers
+
+    assert timers == {route.name for route in _routes().values() if route.trigger is Trigger.TIMER}
+    assert others == {"sweep"}
+
+
+def test_a_tick_says_what_the_contract_says(stack: Stack) -> None:
+    """With the placeholders filled in, the input is understood, and names its own route."""
+    for schedule in stack.deployed().of_type(SCHEDULE).values():
+        if schedule["Target"]["Arn"] != "TimerFunction.Arn":
+            continue
+        event = schedule["Target"]["Input"]
+        arn = SCHEDULE_ARN.format(name=schedule["Name"])
+        event = event.replace("<aws.scheduler.schedule-arn>", arn)
+        event = json.loads(event.replace("<aws.scheduler.scheduled-time>", "2026-11-24T02:30:00Z"))
+        assert event == {
+            "route": schedule["Name"],
+            "schedule": arn,
+            "scheduled_time": "2026-11-24T02:30:00Z",
+        }
+        assert Tick.of(event).route == schedule["Name"]
+
+
+def test_schedules_name_times_that_exist(stack: Stack) -> None:
+    """AWS's grammar, and a time zone that the IANA knows."""
+    for schedule in stack.deployed().of_type(SCHEDULE).values():
+        expression = schedule["ScheduleExpression"]
+        assert _is_rate(expression) or _is_cron(expression)
+        assert zoneinfo.ZoneInfo(schedule.get("ScheduleExpressionTimezone", "UTC"))
+        assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
+        assert schedule.get("State", "ENABLED") == "ENABLED"
+
+
+def test_schedules_may_start_their_functions(stack: Stack) -> None:
+    """One role, which only this account's schedules may take; what they cannot deliver is kept."""
+    deployed = stack.deployed()
+    may = deployed.may("SchedulerRole")
+    trust = deployed.of_type("AWS::IAM::Role")["SchedulerRole"]["AssumeRolePolicyDocument"]["Statement"]
+
+    for schedule in deployed.of_type(SCHEDULE).values():
+        target = schedule["Target"]
+        assert target["RoleArn"] == "SchedulerRole.Arn"
+        assert schedule["GroupName"] in deployed.of_type("AWS::Scheduler::ScheduleGroup")
+        assert ("lambda:InvokeFunction", target["Arn"]) in may
+        if target["Arn"] == "TimerFunction.Arn":
+            assert target["DeadLetterConfig"] == {"Arn": "DeadLetters.Arn"}
+            assert ("sqs:SendMessage", "DeadLetters.Arn") in may
+    assert trust[0]["Condition"] == {"StringEquals": {"aws:SourceAccount": "AWS::AccountId"}}
+
+
+def test_the_sweep_runs_every_minute_and_is_its_own_retry(stack: Stack) -> None:
+    """A sweep has a minute, no second try, and is not worth starting late."""
+    deployed = stack.deployed()
+    schedule = deployed.of_type(SCHEDULE)["SweepFunctionEveryMinute"]
+    invocation = _invocation(deployed, "SweepFunction")
+
+    assert schedule["ScheduleExpression"] == "rate(1 minute)"
+    assert schedule["Target"]["RetryPolicy"] == {"MaximumRetryAttempts": 0, "MaximumEventAgeInSeconds": 60}
+    assert deployed.of_type(FUNCTION)["SweepFunction"]["Timeout"] == 60
+    assert invocation["MaximumRetryAttempts"] == 0
+    assert invocation["MaximumEventAgeInSeconds"] == 60
+
+
+def test_a_tick_is_tried_again_and_then_kept(stack: Stack) -> None:
+    """Twice, for six hours; what fails even then lies in the dead-letter queue for two weeks."""
+    deployed = stack.deployed()
+    invocation = _invocation(deployed, "TimerFunction")
+
+    assert invocation["MaximumRetryAttempts"] == 2
+    assert invocation["MaximumEventAgeInSeconds"] == 21_600
+    assert invocation["DestinationConfig"] == {"OnFailure": {"Destination": "DeadLetters.Arn"}}
+    assert ("sqs:SendMessage", "DeadLetters.Arn") in deployed.may(_roles(deployed)["TimerFunction"])
+    assert deployed.the("AWS::SQS::Queue")["MessageRetentionPeriod"] == 1_209_600
+    assert deployed.the("AWS::SQS::Queue")["SqsManagedSseEnabled"] is True
+
+
+def test_results_go_to_a_topic_where_one_is_named(stack: Stack) -> None:
+    """Timer and sweep send theirs there, and may; without a topic, none is made."""
+    topic = "arn:aws:sns:eu-central-1:123456789012:results"
+    deployed = stack.deployed(**SECRET, ResultsTopicArn=topic)
+
+    for name in ("TimerFunction", "SweepFunction"):
+        destinations = _invocation(deployed, name)["DestinationConfig"]
+        assert destinations["OnSuccess"] == {"Destination": topic}
+        assert ("sns:Publish", topic) in deployed.may(_roles(deployed)[name])
+    assert not stack.deployed().of_type("AWS::SNS::Topic")
+    assert "DestinationConfig" not in _invocation(stack.deployed(), "SweepFunction")
+
+
+# ---- webhooks ----
+
+
+def test_the_api_hands_every_delivery_to_the_webhook(stack: Stack) -> None:
+    """Every method under `/webhooks/{route}`, so that it is the handler who says 405; nothing else."""
+    paths = stack.deployed().the("AWS::ApiGatewayV2::Api")["Body"]["paths"]
+    (path,) = paths
+    (method,) = paths[path]
+    integration = paths[path][method]["x-amazon-apigateway-integration"]
+    event = {"requestContext": {"http": {"method": "POST"}}, "rawPath": path.replace("{route}", "a-route")}
+
+    assert Delivery.of(event).route == "a-route"
+    assert method == "x-amazon-apigateway-any-method"
+    assert "WebhookFunction.Arn" in integration["uri"]
+    assert integration["payloadFormatVersion"] == "2.0"
+
+
+def test_the_webhook_answers_before_the_api_gives_up(stack: Stack) -> None:
+    """With time for the API's own part."""
+    deployed = stack.deployed()
+    paths = deployed.the("AWS::ApiGatewayV2::Api")["Body"]["paths"]
+    integration = paths["/webhooks/{route}"]["x-amazon-apigateway-any-method"][
+        "x-amazon-apigateway-integration"
+    ]
+
+    limit_s = min(API_LIMIT_S, integration["timeoutInMillis"] / 1000)
+    assert deployed.of_type(FUNCTION)["WebhookFunction"]["Timeout"] <= limit_s - 5
+
+
+def test_the_api_never_throttles_before_the_function_does(stack: Stack) -> None:
+    """The function's 503 brings a sender back; the API's 429 loses an alert at Alertmanager."""
+    most = stack.parameters["WebhookConcurrency"]["MaxValue"]
+    deployed = stack.deployed(**SECRET, WebhookConcurrency=most)
+    throttling = deployed.the("AWS::ApiGatewayV2::Stage")["DefaultRouteSettings"]
+
+    assert deployed.of_type(FUNCTION)["WebhookFunction"]["ReservedConcurrentExecutions"] == most
+    assert throttling["ThrottlingBurstLimit"] > most
+    assert throttling["ThrottlingRateLimit"] > most
+    unreserved = stack.deployed(**SECRET, WebhookConcurrency=0).of_type(FUNCTION)["WebhookFunction"]
+    assert "ReservedConcurrentExecutions" not in unreserved
+
+
+def test_the_access_log_shows_no_secret(stack: Stack) -> None:
+    """One JSON object a request, to a log group, without headers and query string."""
+    deployed = stack.deployed()
+    settings = deployed.the("AWS::ApiGatewayV2::Stage")["AccessLogSettings"]
+    line = settings["Format"]
+
+    assert settings["DestinationArn"].removesuffix(".Arn") in deployed.of_type("AWS::Logs::LogGroup")
+    assert set(re.findall(r"\$([\w.]+)", line)) == {f"context.{name}" for name in ACCESS_LOG_VARIABLES}
+    assert len(json.loads(line)) == len(ACCESS_LOG_VARIABLES)
+
+
+def test_every_webhook_route_has_its_url_among_the_outputs(stack: Stack) -> None:
+    """What one gives to the sender."""
+    urls = {url for url in stack.deployed().outputs.values() if "/webhooks/" in url}
+    base = "https://Api.execute-api.AWS::Region.AWS::URLSuffix/webhooks/"
+
+    assert urls == {f"{base}{route.name}" for route in _routes().values() if route.trigger is Trigger.WEBHOOK}
+
+
+# ---- watching it ----
+
+
+def test_alarms_watch_what_wants_a_person(stack: Stack) -> None:
+    """Each on a metric that is emitted, and each says what to do."""
+    topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
+    alarms = stack.deployed(**SECRET, AlarmTopicArn=topic).of_type("AWS::CloudWatch::Alarm")
+    watched: set[str] = set()
+
+    for alarm in alarms.values():
+        assert len(alarm["AlarmDescription"]) > 80
+        assert alarm["AlarmActions"] == alarm["OKActions"] == [topic]
+        metrics = _metrics_of(alarm)
+        watched |= {metric["MetricName"] for metric in metrics}
+        for metric in metrics:
+            _check_metric(metric)
+    wanted = {"OperatorError", "OldestWaitingSeconds", "Failed", "SecondTask"}
+    assert watched == wanted | {"Errors", "Throttles", "ApproximateNumberOfMessagesVisible"}
+
+
+def test_a_sweep_that_does_not_run_raises_an_alarm(stack: Stack) -> None:
+    """No word of the oldest waiting event is as bad as an old one; of the others, it is good news."""
+    alarms = stack.deployed().of_type("AWS::CloudWatch::Alarm")
+
+    for name, alarm in alarms.items():
+        expected = "breaching" if name == "OldestWaitingAlarm" else "notBreaching"
+        assert alarm["TreatMissingData"] == expected
+        assert alarm["Threshold"] == (1800 if name == "OldestWaitingAlarm" else 1)
+        assert "AlarmActions" not in alarm
+
+
+def test_the_dashboard_shows_metrics_that_exist(stack: Stack) -> None:
+    """Its body is JSON, and every metric of ours is shown."""
+    body = json.loads(stack.deployed().the("AWS::CloudWatch::Dashboard")["DashboardBody"])
+    shown: set[str] = set()
+
+    for widget in body["widgets"]:
+        assert widget["properties"]["region"] == "AWS::Region"
+        namespace = ""
+        for row in widget["properties"]["metrics"]:
+            namespace = namespace if row[0].startswith(".") else row[0]
+            if namespace == "OnceTask" and row[0] != "...":
+                shown.add(row[1])
+    assert shown == METRICS
+
+
+# ---- the checks themselves ----
+
+
+@pytest.mark.timeout(240)
+def test_broken_templates_are_caught(linters: Gates, capsys: pytest.CaptureFixture[str]) -> None:
+    """At least nine in ten, of the mistakes that linters are known to catch or miss and of our own kind."""
+    sound = linters.judge(template_text())[1]
+    assert not [name for name, check in OWN_CHECKS.items() if _fails(check, sound)]
+
+    known = {what: _caught_by(linters, change) for what, *change in KNOWN_MISTAKES}
+    own = {what: _caught_by(linters, change) for what, *change in OWN_MISTAKES}
+
+    with capsys.disabled():
+        print(_table({**known, **own}))  # noqa: T201 - which check caught what
+    assert _share(known) >= 0.9
+    assert _share(own) >= 0.9
+
+
+def _caught_by(linters: Gates, change: list[str]) -> str | None:
+    """What finds something in a changed template first: the transform, our checks, cfn-lint (it is slow)."""
+    old, new = change
+    assert old in template_text()
+    text = template_text().replace(old, new, 1)
+    found, stack = linters.judge(text)
+    if found:
+        return "transform"
+    for name, check in OWN_CHECKS.items():
+        if _fails(check, stack):
+            return name
+    found, _ = linters.judge(text, lints_expansion=True)
+    return re.sub(r".*?([EW]\d+) .*", r"cfn-lint \1", found[0], flags=re.DOTALL) if found else None
+
+
+def _fails(check: Callable[[Stack], None], stack: Stack) -> bool:
+    try:
+        check(stack)
+    except Exception:  # noqa: BLE001 - whatever a broken template does to a check, it was seen
+        return True
+    return False
+
+
+def _table(caught: Mapping[str, str | None]) -> str:
+    lines = [f"  {what:<42} {by or 'NOT CAUGHT'}" for what, by in caught.items()]
+    return "\n".join(["", "broken templates, and what caught them:", *lines])
+
+
+def _share(caught: Mapping[str, str | None]) -> float:
+    return sum(by is not None for by in caught.values()) / len(caught)
+
+
+# ---- what the checks share ----
+
+
+def _routes() -> Mapping[str, Route]:
+    return load_routes(PROJECT / "src" / "routes.toml", TASK_TYPES)
+
+
+def _env_secrets() -> set[str]:
+    """The variables that the shipped routes read secrets from."""
+    references = [secret for route in _routes().values() if route.verify for secret in route.verify.secrets]
+    return {reference.removeprefix("env:") for reference in references if reference.startswith("env:")}
+
+
+def _source_functions(stack: Stack) -> dict[str, Any]:
+    resources = stack.source["Resources"].items()
+    return {name: given for name, given in resources if given["Type"] == "AWS::Serverless::Function"}
+
+
+def _environment(deployed: Deployed, function: str) -> dict[str, str]:
+    """The function's variables, with those that AWS Lambda sets itself."""
+    variables = deployed.of_type(FUNCTION)[function]["Environment"]["Variables"]
+    return {**variables, "AWS_LAMBDA_FUNCTION_NAME": function, "AWS_REGION": "eu-central-1"}
+
+
+def _roles(deployed: Deployed) -> dict[str, str]:
+    functions = deployed.of_type(FUNCTION).items()
+    return {name: function["Role"].removesuffix(".Arn") for name, function in functions}
+
+
+def _invocation(deployed: Deployed, function: str) -> dict[str, Any]:
+    """How AWS Lambda treats the function's asynchronous events."""
+    configured = deployed.of_type("AWS::Lambda::EventInvokeConfig").values()
+    (found,) = [config for config in configured if config["FunctionName"] == function]
+    assert found["Qualifier"] == "$LATEST"
+    return found
+
+
+def _is_rate(expression: str) -> bool:
+    """`rate(1 minute)`, `rate(5 minutes)`: a unit is singular exactly where the number is 1."""
+    match = re.fullmatch(r"rate\(([1-9]\d*) (minute|hour|day)(s?)\)", expression)
+    return match is not None and (match[1] == "1") == (match[3] == "")
+
+
+def _is_cron(expression: str) -> bool:
+    """Six fields; minute and hour in range; either the day of the month or of the week is `?`."""
+    match = re.fullmatch(r"cron\(([\d*/,-]+) ([\d*/,-]+) (\S+) (\S+) (\S+) (\S+)\)", expression)
+    if match is None:
+        return False
+    minutes, hours = (map(int, re.findall(r"\d+", field)) for field in match.group(1, 2))
+    days = match.group(3, 5)
+    return max(minutes, default=0) < 60 and max(hours, default=0) < 24 and days.count("?") == 1
+
+
+def _metrics_of(alarm: dict[str, Any]) -> list[dict[str, Any]]:
+    if "Metrics" in alarm:
+        return [part["MetricStat"]["Metric"] for part in alarm["Metrics"] if "MetricStat" in part]
+    return [alarm]
+
+
+def _check_metric(metric: dict[str, Any]) -> None:
+    """Ours are those of the contract, by our one dimension."""
+    if metric["Namespace"].startswith("AWS/"):
+        return
+    assert metric["Namespace"] == Settings.model_fields["metrics_namespace"].default
+    assert metric["MetricName"] in METRICS
+    assert metric["Dimensions"] == [{"Name": "service", "Value": "AWS::StackName"}]
+
+
+OWN_CHECKS: dict[str, Callable[[Stack], None]] = {
+    name: check
+    for name, check in list(globals().items())
+    if name.startswith("test_") and list(inspect.signature(check).parameters) == ["stack"]
+}
