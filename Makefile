@@ -23,7 +23,7 @@ setup: .venv/.locked ## .venv with Python 3.13, everything locked and installed
 
 .venv/.locked: $(LOCKS) | $(UV)
 	@$(UV) venv -q --allow-existing --python 3.13 .venv
-	@$(UV) pip sync -q --require-hashes $(LOCKS)
+	@$(UV) pip sync -q --require-hashes --build-constraints tests/tools/sam.txt $(LOCKS)
 	@touch $@
 
 $(UV):
@@ -53,7 +53,7 @@ check: setup ## all that CI runs
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
-	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory lint-template test
 
 # The bundle is AWS Lambda's arm64; BUNDLE_PLATFORM=x86_64-manylinux2014 makes one that runs on such a machine.
 BUNDLE_PLATFORM ?= aarch64-manylinux2014
@@ -66,7 +66,7 @@ sam: setup
 	@$(PYTHON) -c 'from tests.tools import python_tool; python_tool("sam")'
 
 build: sam ## the deployable bundle: one folder a function under .aws-sam/build
-	@$(SAM)/sam build --build-dir "$(BUILD_DIR)"
+	@$(SAM)/sam build --build-dir "$(BUILD_DIR)" >/dev/null # its advice on what to do next
 	@$(PYTHON) -m local.bundle "$(BUILD_DIR)"
 
 # What `sam build` calls for each function. Compiled here, because the folder is read-only on AWS Lambda, and by

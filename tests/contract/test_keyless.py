@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from local.emulator import Emulator, Refuse, ResetBefore, Silence, Unreadable
 from local.emulator.sts import AUDIENCE, AWS_ROLE_ARN, Federation, account_key, signed_token
+from oncetask import alibaba_sts, keyless
 from oncetask.alibaba_sts import AlibabaSts, default_endpoint
 from oncetask.clock import Deadline
 from oncetask.credentials import Keys
@@ -25,7 +26,7 @@ from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.contract.scripted_aws import Says, Step, scripted
 from tests.contract.stores import WallClock, installed
-from tests.tools import python_tool
+from tests.tools import PROJECT, python_tool
 
 ROUTES = """
 [routes.nightly]
@@ -332,6 +333,13 @@ def test_without_aws_credentials_the_variable_is_named(make_app: MakeApp, federa
 def test_alibaba_sts_is_asked_beside_security_center(region: str, url: str) -> None:
     """In the region of the host that serves the setting's region."""
     assert default_endpoint(region) == url
+
+
+def test_every_code_with_an_advice_is_in_the_guide() -> None:
+    """Whoever meets one finds it in docs/keyless.md, with what to do."""
+    guide = (PROJECT / "docs" / "keyless.md").read_text(encoding="utf-8")
+
+    assert [code for code in (*keyless.ADVICE, *alibaba_sts.ADVICE) if f"`{code}`" not in guide] == []
 
 
 # -- the emulator's own promises ------------------------------------------------------------------

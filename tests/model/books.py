@@ -265,9 +265,13 @@ class Audit:
         if task.type not in DESCRIBED_TYPES:
             known["FAIL"] = "TIMEOUT"
         told = event["finish"] and event["finish"]["state"]
-        require(told == known.get(task.end_state, task.end_state), "an event ends as its task", brief(event), task)
+        require(
+            told == known.get(task.end_state, task.end_state), "an event ends as its task", brief(event), task
+        )
         shared_by = len(self.asks[event["ask_id"]]["event_ids"])
-        require(event["shared_by"] == shared_by, "shared_by counts the task's events", brief(event), shared_by)
+        require(
+            event["shared_by"] == shared_by, "shared_by counts the task's events", brief(event), shared_by
+        )
 
     def _check_window(self, ask: Body, task: Task, shown: tuple[object, ...]) -> None:
         sent_s = self.made.sent_s(task)

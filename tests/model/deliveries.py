@@ -56,6 +56,7 @@ each = "items"
 id = "id"
 task_type = "VUL_CHECK_TASK"
 targets = "hosts"
+max_targets = 6
 submit = "sweep"
 expire_s = 500
 verify = {scheme = "bearer", secrets = ["env:TOKEN"]}
@@ -69,7 +70,7 @@ verify = {scheme = "bearer", secrets = ["env:TOKEN"]}
 """
 TOKEN = "model-token"
 MOST_TARGETS = 6
-"""Of the route `alerts`, whose events share tasks."""
+"""Of the routes `alerts` and `brief`, whose events share tasks."""
 WEBHOOK_ROUTES = ("alerts", "whole", "listed", "brief", "probe")
 TIMER_ROUTES = ("nightly", "hosts", None)
 """None: inline tasks."""

@@ -23,7 +23,6 @@ from local.emulator.faults import Operation, Outcome
 from tests.clocks import FakeClock
 
 
-
 @dataclass(frozen=True, slots=True)
 class Usual:
     """No fault, except that it may last."""

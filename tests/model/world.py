@@ -68,7 +68,9 @@ class ModelApp(App):
     @cached_property
     def submitter(self) -> Submitter:
         """See `App`."""
-        return Submitter(self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds)
+        return Submitter(
+            self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds
+        )
 
 
 @dataclass(slots=True)
@@ -102,6 +104,7 @@ class World:
         self.apart = Apart(LOOK_S)
         self.came: list[Coming] = []
         self.markers_made = 0
+        self.comings = 0
         self.second_tasks = 0
         self.limits: Counter[str] = Counter()
         self.story: list[str] = []
@@ -171,7 +174,9 @@ class World:
         """Whether another process may work inside the one at work."""
         return len(self.seam.frames) <= MOST_NESTED
 
-    def invoke[T](self, run: Callable[[App], T], interruptions: Sequence[Interruption]) -> tuple[T | None, Frame]:
+    def invoke[T](
+        self, run: Callable[[App], T], interruptions: Sequence[Interruption]
+    ) -> tuple[T | None, Frame]:
         """One invocation of one process; None where it died or the ledger failed it."""
         if not self.seam.frames:
             self.seam.catch_up()
@@ -193,6 +198,7 @@ class World:
     def bring(self, coming: Coming, left_s: float, interruptions: Sequence[Interruption] = ()) -> None:
         """A tick or a delivery, new or again."""
         self.note(f"comes {coming}")
+        self.comings += 1
         before, calls = self.events, len(self.emulator.calls)
         results, frame = self.invoke(lambda app: coming.bring(app, left_s), interruptions)
         if not frame.shared:
@@ -208,7 +214,9 @@ class World:
         """One sweep."""
         self.note("sweep")
         before = self.events
-        report, frame = self.invoke(lambda app: sweep.handle(app, app.deadline(int(left_s * 1000))), interruptions)
+        report, frame = self.invoke(
+            lambda app: sweep.handle(app, app.deadline(int(left_s * 1000))), interruptions
+        )
         if report is None:
             return None
         self.told.note(report.results)
@@ -225,7 +233,9 @@ class World:
         for result in results:
             event_id = result.event_id
             if event_id is None or event_id not in events:
-                require(result.status in {Status.REJECTED, Status.IGNORED}, "what is told is recorded", result)
+                require(
+                    result.status in {Status.REJECTED, Status.IGNORED}, "what is told is recorded", result
+                )
             elif event_id not in told:
                 self._check_told(result, before.get(event_id), events[event_id])
             told.add(event_id or "")
@@ -256,10 +266,14 @@ class World:
         for event_id in by_kind(dict.fromkeys(frame.changed, {}), "event"):
             was, now = before.get(event_id), events[event_id]
             changed = was is None or recorded(was) != recorded(now)
-            require(not changed or event_id in results, "every change of state gives a result", books.brief(now))
+            require(
+                not changed or event_id in results, "every change of state gives a result", books.brief(now)
+            )
         for event_id, result in results.items():
             now = events[event_id or ""]
-            require(reported(result) == recorded(now), "a result is what is recorded", result, books.brief(now))
+            require(
+                reported(result) == recorded(now), "a result is what is recorded", result, books.brief(now)
+            )
         self._check_gauges(report)
 
     def _check_gauges(self, report: SweepReport) -> None:
@@ -305,7 +319,14 @@ class World:
         self._check_nothing_is_left()
         self._check_what_was_told()
         audit = Audit(
-            self.events, self.asks, self.owners, self.made(), self.apart, LOOK_S, self.second_tasks, self.limits
+            self.events,
+            self.asks,
+            self.owners,
+            self.made(),
+            self.apart,
+            LOOK_S,
+            self.second_tasks,
+            self.limits,
         )
         audit.check()
         return audit
@@ -340,7 +361,9 @@ class World:
         for event_id, task_id in self.told.created.items():
             event = events[event_id]
             if event["task_id"] != task_id:
-                require(self._is_in_doubt(event, task_id), "what was told as created stays so", books.brief(event))
+                require(
+                    self._is_in_doubt(event, task_id), "what was told as created stays so", books.brief(event)
+                )
                 self.limits["an answer that could not be written down"] += 1
 
     def _is_in_doubt(self, event: Body, task_id: str) -> bool:

@@ -267,6 +267,14 @@ def test_keyless_tokens_are_for_one_audience(stack: Stack) -> None:
         }
 
 
+def test_the_roles_that_a_token_may_speak_for_are_an_output(stack: Stack) -> None:
+    """Whoever sets keyless up has to list them at Alibaba Cloud."""
+    deployed = stack.deployed(**KEYLESS)
+
+    subjects = deployed.outputs["FunctionRoleArns"].split(",")
+    assert sorted(subjects) == sorted(f"{role}.Arn" for role in _roles(deployed).values())
+
+
 def test_the_webhook_alone_reads_the_webhooks_secrets(stack: Stack) -> None:
     """Those that the parameters name, and AWS's key for them where it is the customer's own."""
     secret, parameter, key = (f"arn:aws:{name}" for name in ("secretsmanager:s", "ssm:p", "kms:k"))

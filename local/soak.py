@@ -1,0 +1,148 @@
+"""`python -m local.soak --seconds 600 --seed 1`: world after world in which everything goes wrong, and the books.
+
+Each world has its own emulator, ledger and clock, and is drawn from the seed and its number alone;
+`--world N` plays that one again and tells its story. Status 1: some promise was broken.
+"""
+
+import argparse
+import random
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from tests.model import books, steps
+from tests.model.books import Violation
+from tests.model.world import World
+
+STEPS = (5, 70)
+"""Fewest and most steps of a world, before it is healed."""
+
+
+class Seeded:
+    """Choices by a seed."""
+
+    def __init__(self, seed: int, world: int) -> None:
+        self._random = random.Random(f"{seed}/{world}")  # noqa: S311 - to be repeated, not to be secret
+
+    def one_of[T](self, options: Sequence[T]) -> T:
+        """See `Draw`."""
+        return self._random.choice(options)
+
+    def whole(self, least: int, most: int) -> int:
+        """See `Draw`."""
+        return self._random.randint(least, most)
+
+
+@dataclass(slots=True)
+class Sums:
+    """The books of all worlds together."""
+
+    worlds: int = 0
+    steps: int = 0
+    comings: int = 0
+    events: Counter[str] = field(default_factory=Counter)
+    tasks: Counter[str] = field(default_factory=Counter)
+    limits: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    broken: list[tuple[int, str]] = field(default_factory=list)
+
+    def take_in(self, world: World) -> None:
+        """A world that was played to its end."""
+        self.worlds += 1
+        self.comings += world.comings
+        self.limits += world.limits
+        self.faults += world.counts
+        for event in world.events.values():
+            self.events["accepted"] += 1
+            self.events[_line_of(event)] += 1
+        owners = world.owners
+        for task in world.emulator.tasks:
+            owned = "owned" if task.task_id in owners else "not owned"
+            self.tasks[f"{'foreign' if task.foreign else 'ours'}, {owned}"] += 1
+        self.tasks["counted as SecondTask"] += world.second_tasks
+
+
+def main() -> None:
+    """Play worlds until the time is over, or the one world that was named."""
+    arguments = _arguments()
+    if arguments.world is not None:
+        sys.exit(not _told(arguments.seed, arguments.world))
+    sums = Sums()
+    began_s = time.monotonic()
+    number = 0
+    while time.monotonic() - began_s < arguments.seconds and len(sums.broken) < arguments.most_broken:
+        _play(arguments.seed, number, sums)
+        number += 1
+    _print(sums, time.monotonic() - began_s)
+    for world, why in sums.broken:
+        print(f"\nBROKEN  python -m local.soak --seed {arguments.seed} --world {world}\n  {why[:600]}")
+    sys.exit(bool(sums.broken))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.soak")
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--world", type=int, help="play this one alone, and tell its story")
+    parser.add_argument("--most-broken", type=int, default=5, help="stop after so many broken worlds")
+    return parser.parse_args()
+
+
+def _play(seed: int, number: int, sums: Sums) -> None:
+    draw = Seeded(seed, number)
+    with World(steps.temper(draw)) as world:
+        try:
+            for _ in range(draw.whole(*STEPS)):
+                steps.any_step(world, draw)
+                sums.steps += 1
+            world.heal()
+            world.audit()
+        except Violation as violation:
+            sums.broken.append((number, str(violation)))
+        except Exception:  # noqa: BLE001 - whatever the code raised, its world is named
+            sums.broken.append((number, traceback.format_exc()))
+        sums.take_in(world)
+
+
+def _told(seed: int, number: int) -> bool:
+    """Whether the one world keeps every promise; its story is printed."""
+    draw = Seeded(seed, number)
+    with World(steps.temper(draw)) as world:
+        try:
+            for _ in range(draw.whole(*STEPS)):
+                steps.any_step(world, draw)
+            world.heal()
+            world.audit()
+        except Violation as violation:
+            print(*world.story, f"\nBROKEN: {violation}", sep="\n")
+            return False
+        print(world.temper, *world.story, f"\nkept; limits: {dict(world.limits)}", sep="\n")
+    return True
+
+
+def _line_of(event: books.Body) -> str:
+    """The status; with its code where it is not one of the two good ends."""
+    code = books.code(event)
+    return f"{event['status']} {code}" if code else str(event["status"])
+
+
+def _print(sums: Sums, seconds: float) -> None:
+    faults = sums.faults.total()
+    print(f"{sums.worlds} worlds, {sums.steps} steps, {sums.comings} ticks and deliveries in {seconds:.0f} s")
+    print(f"{faults} faults, {faults / seconds:.0f} a second; broken worlds: {len(sums.broken)}")
+    for title, counts in (
+        ("events", sums.events),
+        ("tasks", sums.tasks),
+        ("named limits", sums.limits),
+        ("faults", sums.faults),
+    ):
+        print(f"\n{title}")
+        for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+            print(f"{count:8}  {name}")
+
+
+if __name__ == "__main__":
+    main()
