@@ -45,15 +45,17 @@ ledger: setup ## an operator's hands on the ledger: CMD=list|show|retry|adopt|gi
 emulator: setup ## the emulator alone, on PORT=18080
 	@$(PYTHON) -m local emulator --port $(or $(PORT),18080)
 
+PYTEST := $(PYTHON) -m pytest -q -n 2
+
 test: setup ## the tests, with branch coverage of src
-	@$(PYTHON) -m coverage erase
-	@$(PYTHON) -m pytest -n 2 --cov=src --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
+	@$(PYTEST) -m "not slow" --cov=src --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95
 
 check: setup ## all that CI runs
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
 	@$(MAKE) --no-print-directory lint-template test
+	@$(PYTEST) -m slow
 
 # The bundle is AWS Lambda's arm64; BUNDLE_PLATFORM=x86_64-manylinux2014 makes one that runs on such a machine.
 BUNDLE_PLATFORM ?= aarch64-manylinux2014

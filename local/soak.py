@@ -1,4 +1,4 @@
-"""`python -m local.soak --seconds 600 --seed 1`: world after world in which everything goes wrong, and the books.
+"""`python -m local.soak --seconds 600 --seed 1`: worlds in which everything goes wrong, and their books.
 
 Each world has its own emulator, ledger and clock, and is drawn from the seed and its number alone;
 `--world N` plays that one again and tells its story. Status 1: some promise was broken.
@@ -140,7 +140,7 @@ def _print(sums: Sums, seconds: float) -> None:
         ("faults", sums.faults),
     ):
         print(f"\n{title}")
-        for name, count in sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])):
+        for name, count in counts.most_common():
             print(f"{count:8}  {name}")
 
 

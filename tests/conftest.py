@@ -13,6 +13,13 @@ from oncetask.wiring import App
 type MakeApp = Callable[..., App]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts other people's programs is `slow`: `make check` runs it, `make test` does not."""
+    for item in items:
+        if item.path.parent.name == "e2e":
+            item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
     """A Security Center of the test's own."""

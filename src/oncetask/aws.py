@@ -13,9 +13,10 @@ import re
 import select
 import ssl
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode, urlsplit
+from xml.etree import ElementTree as ET
 
 from oncetask.clock import Clock
 from oncetask.errors import Code, OnceTaskError
@@ -25,6 +26,10 @@ MESSAGE_CHARS = 300
 _JSON_1_0 = {"dynamodb"}  # the others of ours (secretsmanager, ssm) speak 1.1: models of botocore 1.44.5
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _XML_CODE = re.compile(r"<Code>([\w.]+)</Code>")
+
+
+type Read = Callable[[bytes], dict[str, Any] | None]
+"""From an answer's body to what it says; None where it cannot be read."""
 
 
 class AwsFailure(OnceTaskError):  # noqa: N818 - it names the family
@@ -89,28 +94,30 @@ class AwsService:
         return self._answer(headers, json.dumps(document, separators=(",", ":")).encode())
 
     def query(self, action: str, version: str, parameters: Mapping[str, str]) -> dict[str, Any]:
-        """The answer to one call of the query protocol, from services that can answer it in JSON, as STS
-        does. Raises AwsFailure.
+        """The answer to one call of the query protocol, in JSON where the service can, else in XML: its
+        elements by their names, each a text or an object of the same kind. Raises AwsFailure.
         """
         headers = {
             "content-type": "application/x-www-form-urlencoded; charset=utf-8",
             "accept": "application/json",
         }
         body = urlencode({"Action": action, "Version": version, **parameters})
-        return self._answer(headers, body.encode())
+        return self._answer(
+            headers, body.encode(), lambda answer: _json_object(answer) or _xml_object(answer)
+        )
 
     def close(self) -> None:
         """Close the connection; the next call opens another."""
         with self._lock:
             self._drop()
 
-    def _answer(self, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
+    def _answer(self, headers: Mapping[str, str], body: bytes, read: Read | None = None) -> dict[str, Any]:
         with self._lock:
             status, answer = self._exchange(headers, body)
-        read = _json_object(answer)
-        if status == http.client.OK and read is not None:
-            return read
-        code, message = _error(answer, read)
+        found = (read or _json_object)(answer)
+        if status == http.client.OK and found is not None:
+            return found
+        code, message = _error(answer, _json_object(answer))
         raise AwsError(code, status, self._safe(message))
 
     def _exchange(self, headers: Mapping[str, str], body: bytes) -> tuple[int, bytes]:
@@ -197,6 +204,22 @@ def _json_object(answer: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return read if isinstance(read, dict) else None
+
+
+def _xml_object(answer: bytes) -> dict[str, Any] | None:
+    try:
+        root = ET.fromstring(answer)  # noqa: S314 - AWS's own answer, over TLS
+    except ET.ParseError:
+        return None
+    return {_name(root): _content(root)}
+
+
+def _content(element: ET.Element) -> str | dict[str, Any]:
+    return {_name(child): _content(child) for child in element} or element.text or ""
+
+
+def _name(element: ET.Element) -> str:
+    return element.tag.rpartition("}")[2]
 
 
 def _error(answer: bytes, read: dict[str, Any] | None) -> tuple[str, str]:

@@ -4,12 +4,17 @@ What fetches keys is imported where it is needed (`wiring`): here is neither HTT
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from oncetask.clock import Clock
 from oncetask.errors import CredentialsUnavailable
 from oncetask.kept import Dated, Kept
+
+FAILURE_S = 5.0
+"""Where no keys could be had, nobody tries again for so long: whoever prepares a call pays for the attempt,
+and the call meets its failure at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +67,15 @@ class FetchedKeys:
 
     def __init__(self, fetch: Callable[[], Dated[Keys]], clock: Clock) -> None:
         """`fetch` raises CredentialsUnavailable."""
-        self._kept = Kept(fetch, clock)
+        self._kept = Kept(fetch, clock, failure_s=FAILURE_S)
 
     def keys(self) -> Keys:
         """See `Credentials`."""
         return self._kept.get()
 
     def renew(self) -> bool:
-        """See `Credentials`: the next `keys` fetches."""
+        """See `Credentials`. Fetched at once, so that the call that follows can be timed."""
         self._kept.forget()
+        with suppress(CredentialsUnavailable):
+            self._kept.get()
         return True

@@ -23,13 +23,15 @@ class Dated[T]:
 class Kept[T]:
     """One value. Threads share it, and one of them fetches."""
 
-    def __init__(self, fetch: Callable[[], Dated[T]], clock: Clock) -> None:
-        """`fetch` raises Unavailable."""
+    def __init__(self, fetch: Callable[[], Dated[T]], clock: Clock, *, failure_s: float = 0.0) -> None:
+        """`fetch` raises Unavailable. Where there is no value, its failure stands for so many seconds."""
         self._fetch = fetch
         self._clock = clock
+        self._failure_s = failure_s
+        self._failed_until_s = 0.0
         self._dated: Dated[T] | None = None
         self.failure: Unavailable | None = None
-        """Why the value is an old one; None where it is not."""
+        """Why there is no value, or an old one; None once there is a new one."""
         self._lock = threading.Lock()
 
     def get(self) -> T:
@@ -42,16 +44,19 @@ class Kept[T]:
     def forget(self) -> None:
         """The next `get` fetches, and has nothing to fall back on."""
         with self._lock:
-            self._dated = None
+            self._dated = self.failure = None
 
     def _fetched(self, old: Dated[T] | None) -> Dated[T]:
+        if old is None and self.failure is not None and self._clock.now_s() < self._failed_until_s:
+            raise self.failure
         try:
             fetched = self._fetch()
         except Unavailable as error:
             now_s = self._clock.now_s()
+            self.failure, self._failed_until_s = error, now_s + self._failure_s
             if old is None or now_s >= old.good_until_s:
+                self._dated = None
                 raise
-            self.failure = error
             return replace(old, fresh_until_s=min(now_s + RETRY_S, old.good_until_s))
         self.failure = None
         return fetched

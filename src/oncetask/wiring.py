@@ -5,6 +5,7 @@ import secrets
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -108,10 +109,19 @@ class App:
             cap_codes=frozenset(settings.cap_codes),
         )
 
+    def _ready_security_center(self) -> "SecurityCenter":
+        """The client, with keys at hand: whether there is time for a call is asked once they are there.
+
+        Where they cannot be had, the call says so.
+        """
+        with suppress(CredentialsUnavailable):
+            self.credentials.keys()
+        return self.security_center
+
     @cached_property
     def submitter(self) -> Submitter:
         """The one path."""
-        return Submitter(self.ledger, lambda: self.security_center, self.clock, jitter)
+        return Submitter(self.ledger, self._ready_security_center, self.clock, jitter)
 
     @cached_property
     def sweeper(self) -> Sweeper:

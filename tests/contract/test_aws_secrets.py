@@ -62,7 +62,12 @@ class Vault:
     def service(self, name: str, keys: AwsKeys | None = None) -> AwsService:
         """A connection, with the function's keys unless others are given."""
         return AwsService(
-            name, region=REGION, keys=keys or self.function, clock=WallClock(), endpoint_url=self.url
+            name,
+            region=REGION,
+            keys=keys or self.function,
+            clock=WallClock(),
+            endpoint_url=self.url,
+            read_timeout_s=30,
         )
 
     def create_secret(self, **content: str) -> str:
@@ -113,7 +118,11 @@ def running_vault() -> Iterator[Vault]:
             _user(url, "function", *READS),
             _user(url, "stranger", "dynamodb:GetItem"),
         )
-        yield Vault(url, operator, function, stranger)
+        vault = Vault(url, operator, function, stranger)
+        # Moto loads each service at its first call, and takes longer for that than a function waits.
+        webhook_secret(vault.service("secretsmanager"), vault.create_secret(SecretString="any"))
+        webhook_parameter(vault.service("ssm"), vault.put_parameter("any"))
+        yield vault
 
 
 def _user(url: str, name: str, *actions: str) -> AwsKeys:
@@ -227,6 +236,16 @@ def test_a_secret_that_is_no_access_key_says_what_it_must_be(content: str) -> No
         access_key(script.service(WallClock(), "secretsmanager"), "s-1")
 
     assert raised.value.code == "CredentialsUnavailable"
+
+
+@pytest.mark.parametrize("binary", ["a", 5])
+def test_an_access_key_in_a_form_that_cannot_be_read_is_unavailable(binary: object) -> None:
+    """Binary that is no Base64, say."""
+    with (
+        scripted(ok({"SecretBinary": binary})) as script,
+        pytest.raises(CredentialsUnavailable, match="the secret s-1 came in a form"),
+    ):
+        access_key(script.service(WallClock(), "secretsmanager"), "s-1")
 
 
 def test_a_missing_permission_names_the_action(make_app: MakeApp, vault: Vault, clock: FakeClock) -> None:

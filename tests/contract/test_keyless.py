@@ -6,12 +6,16 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import ClassVar
 from urllib.parse import urlencode
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
 from local.emulator import Emulator, Refuse, ResetBefore, Silence, Unreadable
+from local.emulator.answers import accepted
+from local.emulator.faults import Operation, Outcome
 from local.emulator.sts import AUDIENCE, AWS_ROLE_ARN, Federation, account_key, signed_token
 from oncetask import alibaba_sts, keyless
 from oncetask.alibaba_sts import AlibabaSts, default_endpoint
@@ -142,6 +146,21 @@ def test_keys_that_the_service_refuses_are_renewed_once(
     assert actions(emulator)[2:] == ["GenerateOnceTask", ASSUME, "GenerateOnceTask"]
 
 
+@dataclass(frozen=True)
+class Takes:
+    """The usual answer, after so many seconds of the test's clock."""
+
+    clock: FakeClock
+    seconds: float
+    arrives: ClassVar[bool] = True
+
+    def strike(self, operation: Operation) -> Outcome:
+        """See `Fault`."""
+        answer = operation.run()
+        self.clock.advance(self.seconds)
+        return accepted(answer)
+
+
 def _aws_down(federation: Federation, _: Emulator) -> None:
     federation.aws.down()
 
@@ -258,6 +277,18 @@ def test_a_waiting_event_goes_through_once_the_trouble_is_mended(app: App, feder
     [result] = sweep.handle(app, Deadline.after(30, app.clock)).results
 
     assert result.status is Status.CREATED
+
+
+def test_keys_are_at_hand_before_an_ask_is_recorded_as_sent(
+    app: App, emulator: Emulator, clock: FakeClock
+) -> None:
+    """However long they take, the call keeps to its claim and to the invocation's end."""
+    emulator.script(Takes(clock, seconds=40), action=ASSUME)
+
+    result = tick(app)
+
+    assert (result.status, result.error) == (Status.PENDING, None)
+    assert actions(emulator) == [ASSUME]
 
 
 def test_silence_of_alibaba_sts_ends_with_its_read_timeout(app: App, emulator: Emulator) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from local.emulator import Call, Emulator
 from oncetask.clock import Deadline
@@ -20,6 +21,7 @@ CHECK = "CLIENT_PROBLEM_CHECK"
 SCAN = "IMAGE_SCAN"
 """A type of which only the last task is shown."""
 INVOCATION_S = 60.0
+type Hook = Callable[[int], None]
 
 
 @dataclass(slots=True)
@@ -34,6 +36,15 @@ class World:
     def ledger(self) -> Ledger:
         """The app's ledger."""
         return self.app.ledger
+
+    def quiet(self) -> SweepReport:
+        """Sweeps until nothing can be left over from any death: their reports in one."""
+        total = SweepReport()
+        for pause_s in (70, *(60,) * 7):
+            report = self.sweep_after(pause_s)
+            total.results += report.results
+            total.second_tasks += report.second_tasks
+        return total
 
     def draft(self, name: str, *, targets: str | None = "inet-1", **fields: object) -> Event:
         """An event that comes now, of a `submit = "sweep"` route; without targets it coalesces with none."""
@@ -100,21 +111,24 @@ class World:
 
 
 class HookedStore(SqlStore):
-    """A store in memory that calls `before_put` before every write, with the number of writes so far."""
+    """A store that tells of every write, with the number of writes before it: in memory, or in a file."""
 
-    def __init__(self, before_put: Callable[[int], None] = lambda _: None) -> None:
-        super().__init__()
-        self.before_put = before_put
+    def __init__(self, path: Path | None = None) -> None:
+        super().__init__(path)
+        self.before_put: Hook = lambda _: None
+        self.after_put: Hook = lambda _: None
         self.puts = 0
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
         """See `Store`."""
-        self.before_put(self.puts)
-        self.puts += 1
-        return super().put(row, replacing=replacing)
+        number, self.puts = self.puts, self.puts + 1
+        self.before_put(number)
+        done = super().put(row, replacing=replacing)
+        self.after_put(number)
+        return done
 
 
-def failing_at(number: int) -> Callable[[int], None]:
+def failing_at(number: int) -> Hook:
     """The ledger cannot be reached at that write, nor at any later one."""
 
     def fail(puts: int) -> None:

@@ -16,6 +16,7 @@ from oncetask.handlers.webhook import Accepted, Refusal
 from oncetask.models import results_document
 from oncetask.sweep import SweepReport
 
+
 def answer_of(case: Case, handled: Handled) -> dict[str, Any]:
     """What the function gives back, as JSON data; an HTTP answer's body is read, too."""
     if isinstance(handled, Accepted | Refusal):

@@ -708,16 +708,6 @@ def die_at(world: World, store: HookedStore, number: int) -> bool:
     return False
 
 
-def quiet(world: World) -> SweepReport:
-    """Sweeps until nothing can be left over from any death: the reports in one."""
-    total = SweepReport()
-    for pause_s in (70, 60, 60, 60, 60, 60, 60, 60):
-        report = world.sweep_after(pause_s)
-        total.results += report.results
-        total.second_tasks += report.second_tasks
-    return total
-
-
 def a_single_event(world: World) -> list[str]:
     """One event, one usual answer."""
     world.record(world.draft("a"))
@@ -828,7 +818,7 @@ def test_whatever_write_a_sweep_is_struck_at_nothing_is_lost_and_nothing_made_tw
         names = scene(world)
 
         struck = blow(world, store, store.puts + number)
-        report = quiet(world)
+        report = world.quiet()
 
         targets = [target for task in world.emulator.tasks for target in task.targets]
         rejected = {name for name in names if f"inet-{name}" in world.emulator.behaviour.poison}

@@ -8,6 +8,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from local.emulator import Task
@@ -34,7 +35,7 @@ ALLOWED = {
 """From status to status, of one record; a freed id begins anew as `pending`."""
 
 
-class Violation(AssertionError):
+class Violation(AssertionError):  # noqa: N818 - a state of the code, not of the test
     """The code broke a promise."""
 
 
@@ -287,7 +288,7 @@ class Audit:
 
     def _check_tasks_of(self, marker: str, tasks: list[Task]) -> None:
         """No event has two tasks, but where a limit of the contract's section 8 explains it."""
-        for task, next_task in zip(tasks, tasks[1:], strict=False):
+        for task, next_task in pairwise(tasks):
             cause = self._why_not_seen(task, self.made.sent_s(next_task))
             event = self._event_of(marker)
             require(cause, "no event has two tasks", marker, brief(event), *tasks)

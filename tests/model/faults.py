@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from local.clocks import FakeClock
 from local.emulator import (
     CanCreateFalse,
     CapReached,
@@ -20,7 +21,6 @@ from local.emulator import (
 )
 from local.emulator.answers import accepted
 from local.emulator.faults import Operation, Outcome
-from tests.clocks import FakeClock
 
 
 @dataclass(frozen=True, slots=True)

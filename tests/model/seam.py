@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from local.clocks import FakeClock
 from oncetask.errors import LedgerUnavailable
 from oncetask.ledgers import Row, Store
-from tests.clocks import FakeClock
 
 WRITE_TAKES_S = 0.001
 

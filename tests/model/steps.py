@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from local.clocks import NOW_S
 from local.emulator import Behaviour, Fault, LateTask
-from tests.clocks import NOW_S
 from tests.model.deliveries import (
     INLINE_TYPES,
     ONE_ITEM_ROUTES,

@@ -60,5 +60,5 @@ class Machine(RuleBasedStateMachine):
 
 
 def test_the_books_balance_whatever_happens_in_between() -> None:
-    """Whatever comes, fails, dies or stands still at any write: healed, every event and task is accounted for."""
+    """Whatever comes, fails, dies or stands still: healed, every event and task is accounted for."""
     run_state_machine_as_test(Machine, settings=SHORT)

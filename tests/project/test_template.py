@@ -514,6 +514,7 @@ def test_the_dashboard_shows_metrics_that_exist(stack: Stack) -> None:
 # ---- the checks themselves ----
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(240)
 def test_broken_templates_are_caught(linters: Gates, capsys: pytest.CaptureFixture[str]) -> None:
     """At least nine in ten, of the mistakes that linters are known to catch or miss and of our own kind."""

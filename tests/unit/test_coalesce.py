@@ -70,7 +70,7 @@ def test_events_that_are_alike_share_a_task() -> None:
         event("b", submit="now"),
         event("b", target_key=None),
     ],
-    ids=lambda other: str(other.model_dump(exclude_defaults=True).keys() ^ event("b").model_dump().keys()),
+    ids=[*("route", "type", "name", "source", "value", "true", "text", "key", "part", "now", "no targets")],
 )
 def test_events_that_differ_do_not_share_a_task(other: Event) -> None:
     """A difference in anything but the targets keeps two events apart."""

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from oncetask.credentials import FetchedKeys, FixedKeys, Keys
+from oncetask.credentials import FAILURE_S, FetchedKeys, FixedKeys, Keys
 from oncetask.errors import Code, CredentialsUnavailable
 from oncetask.kept import RETRY_S, Dated, Kept
 from oncetask.settings import Settings
@@ -104,33 +104,38 @@ def test_keys_that_are_no_longer_good_are_given_to_nobody(
     assert raised.value.code == "Closed"
 
 
-def test_a_fetch_that_works_again_ends_the_trouble(lender: Lender, fetched: FetchedKeys) -> None:
-    """Nothing of a failure is kept."""
+def test_a_failure_stands_for_a_moment(lender: Lender, fetched: FetchedKeys, clock: FakeClock) -> None:
+    """Preparing a call and making it pay for one attempt together; afterwards a fetch may work again."""
     lender.is_open = False
-    with pytest.raises(CredentialsUnavailable):
-        fetched.keys()
+    for _ in range(2):
+        with pytest.raises(CredentialsUnavailable):
+            fetched.keys()
+    asked_while_it_stood = lender.asked
     lender.is_open = True
+    clock.advance(FAILURE_S)
 
-    assert fetched.keys().access_key_id == "K2"
+    assert (asked_while_it_stood, fetched.keys().access_key_id) == (1, "K2")
 
 
 def test_renewed_keys_are_other_keys(lender: Lender, fetched: FetchedKeys) -> None:
-    """What the service refused is not used again, and one fetch brings the new ones."""
+    """What the service refused is not used again; one fetch brings new ones, before the next call."""
     fetched.keys()
 
     renewed = fetched.renew()
 
-    assert (renewed, fetched.keys().access_key_id, lender.asked) == (True, "K2", 2)
+    assert (renewed, lender.asked, fetched.keys().access_key_id, lender.asked) == (True, 2, "K2", 2)
 
 
 def test_refused_keys_are_no_fallback(lender: Lender, fetched: FetchedKeys) -> None:
-    """Where renewing fails there are no keys."""
+    """Where renewing fails there are no keys, and its failure says why."""
     fetched.keys()
     lender.is_open = False
-    fetched.renew()
 
-    with pytest.raises(CredentialsUnavailable):
+    renewed = fetched.renew()
+
+    with pytest.raises(CredentialsUnavailable) as raised:
         fetched.keys()
+    assert (renewed, raised.value.code, lender.asked) == (True, "Closed", 2)
 
 
 def test_threads_that_ask_at_once_fetch_once(clock: FakeClock) -> None:

@@ -1,0 +1,188 @@
+"""`make bench`: what things cost on this machine, beside what they are meant to cost."""
+
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from alibabacloud_tea_openapi.client import Client
+from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
+from darabonba.runtime import RuntimeOptions
+from rich.console import Console
+from rich.table import Table
+
+from local import storm
+from local.clocks import FakeClock
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
+from oncetask.ledgers import Event, Ledger
+from oncetask.ledgers.sql import SqlStore
+from oncetask.models import Status, TaskRequest, Trigger
+
+FEW, MANY = 1_000, 10_000
+ROUNDS = 7
+CALLS_PER_ROUND = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table; `ratio` and `goal` are texts, `met` None where there is no goal."""
+
+    name: str
+    measured: str
+    ratio: str = ""
+    goal: str = ""
+    met: bool | None = None
+
+
+def main() -> None:
+    """Measure everything and print the table."""
+    rows = [row for measure in MEASURES for row in _told(measure)]
+    show(rows)
+
+
+def show(rows: Iterable[Row]) -> None:
+    """The table; tab-separated where nobody sees it."""
+    names = ("name", "measured", "ratio", "goal", "met")
+    cells = [(row.name, row.measured, row.ratio, row.goal, _word(met=row.met)) for row in rows]
+    if not sys.stdout.isatty():
+        print(*("\t".join(line) for line in (names, *cells)), sep="\n")
+        return
+    table = Table(*names)
+    for line in cells:
+        table.add_row(*line)
+    Console().print(table)
+
+
+def _word(*, met: bool | None) -> str:
+    return "" if met is None else ("yes" if met else "NO")
+
+
+def _told(measure: Callable[[], Iterator[Row]]) -> Iterator[Row]:
+    first_line = (measure.__doc__ or "").split(".")[0]
+    print(f"measuring: {first_line} …", file=sys.stderr, flush=True)
+    yield from measure()
+
+
+# -- the storm ------------------------------------------------------------------------------------
+
+
+def storm_rows() -> Iterator[Row]:
+    """The storm: the cost of an event from its delivery to `finished`, with many and with few waiting."""
+    few = min((storm.on_sqlite(FEW) for _ in range(3)), key=lambda done: done.cpu_s)
+    many = storm.on_sqlite(MANY)
+    for done in (few, many):
+        yield Row(
+            f"an event of {done.events:,}, SQLite file, processor's time",
+            f"{done.cpu_per_event_ms:.2f} ms ({done.per_event_ms:.2f} ms passed)",
+        )
+    ratio = many.cpu_per_event_ms / few.cpu_per_event_ms
+    name, goal = "cost of an event of 10,000 : of 1,000", 1.3
+    yield Row(name, "", f"{ratio:.2f}", f"<= {goal}", ratio <= goal)
+    yield Row(
+        f"{MANY:,} deliveries: tasks, most at once, finished",
+        f"{many.tasks}, {many.most_running}, {many.finished:,}",
+        "",
+        f"100, <= 10, {MANY:,}",
+        many.keeps_promise,
+    )
+
+
+def memory_rows() -> Iterator[Row]:
+    """The peak memory of a fresh process's sweep."""
+    if not storm.STATUS.is_file():
+        yield Row("peak memory of a sweep with 10,000 waiting", "needs Linux", goal="<= 150 MB")
+        return
+    peak_mb, goal_mb = storm.peak_of_a_sweep_mb(MANY), 150
+    name = "peak memory of a sweep with 10,000 waiting"
+    yield Row(name, f"{peak_mb:.0f} MB", "", f"<= {goal_mb} MB", peak_mb <= goal_mb)
+
+
+# -- recording ------------------------------------------------------------------------------------
+
+
+def recording_rows() -> Iterator[Row]:
+    """Recording one event, beside one bare call of the official client."""
+    record_ms, call_ms = _record_ms(), _bare_call_ms()
+    ratio = record_ms / call_ms
+    yield Row("a bare Tea call on loopback", f"{call_ms:.2f} ms")
+    yield Row("recording one event : that call", f"{record_ms:.2f} ms", f"{ratio:.2f}", "<= 1", ratio <= 1)
+
+
+def median_ms(once: Callable[[], object]) -> float:
+    """The median of some rounds' means, in milliseconds of real time."""
+    means = []
+    for _ in range(ROUNDS):
+        began_s = time.perf_counter()
+        for _ in range(CALLS_PER_ROUND):
+            once()
+        means.append((time.perf_counter() - began_s) * 1000 / CALLS_PER_ROUND)
+    return statistics.median(means)
+
+
+def _record_ms() -> float:
+    clock = FakeClock()
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger(SqlStore(Path(folder) / "ledger.sqlite"), clock)
+        numbers = iter(range(ROUNDS * CALLS_PER_ROUND))
+        try:
+            return median_ms(lambda: ledger.record(_event(next(numbers), clock.now_s())))
+        finally:
+            ledger.store.close()
+
+
+def _event(number: int, now_s: float) -> Event:
+    name = "CLIENT_PROBLEM_CHECK"
+    param = {"mode": 1, "problemType": "offline", "uuids": f"inet-{number:08d}"}
+    return Event(
+        event_id=f"webhook:storm:alert-{number}",
+        status=Status.PENDING,
+        trigger=Trigger.WEBHOOK,
+        route="storm",
+        item_sha256=None,
+        request=TaskRequest(task_type=name, task_name=name, param=param, source="oncetask"),
+        submit="sweep",
+        target_key="uuids",
+        max_targets=100,
+        order=0,
+        received_s=now_s,
+        due_s=now_s,
+        give_up_s=now_s + 604_800,
+        keep_s=604_800,
+    )
+
+
+def _bare_call_ms() -> float:
+    """The official client alone, asking for a task as its own examples do."""
+    with Emulator(behaviour=Behaviour(cap=10**9)) as emulator:
+        client = Client(
+            Config(
+                access_key_id=ACCESS_KEY_ID,
+                access_key_secret=ACCESS_KEY_SECRET,
+                endpoint=emulator.url.removeprefix("http://"),
+                protocol="HTTP",
+            )
+        )
+        params = Params(
+            action="GenerateOnceTask",
+            version="2018-12-03",
+            protocol="HTTP",
+            pathname="/",
+            method="POST",
+            auth_type="AK",
+            style="RPC",
+            req_body_type="formData",
+            body_type="json",
+        )
+        query = _event(1, 0).request.query()
+        return median_ms(lambda: client.call_api(params, OpenApiRequest(query=query), RuntimeOptions()))
+
+
+MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (recording_rows, storm_rows, memory_rows)
+"""Each gives rows of the table; its docstring's first sentence is what it is said to measure."""
+
+
+if __name__ == "__main__":
+    main()

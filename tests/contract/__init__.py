@@ -1,0 +1,1 @@
+"""What several must keep alike: ledgers, senders, the emulator, Tea."""

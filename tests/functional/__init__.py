@@ -1,0 +1,1 @@
+"""Whole paths through our own code, against the emulator."""

@@ -1,0 +1,1 @@
+"""Without network, without clock: one module each."""
