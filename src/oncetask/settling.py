@@ -44,12 +44,14 @@ class Settlement:
 
     def apply(self, event: Event) -> Event:
         """The event as the answer leaves it."""
-        if not event.waits or self._is_applied_to(event) or self._was_refused_before(event):
+        if not event.waits or self._is_applied_to(event) or self._is_not_for(event):
             return event
         return event.model_copy(update=self._counted(event) | self._moved(event))
 
-    def _was_refused_before(self, event: Event) -> bool:
-        """A refusal frees the id: who came under it after the sending was not in what was refused."""
+    def _is_not_for(self, event: Event) -> bool:
+        """A later ask has the event now; or a refusal freed the id, and the event came under it afterwards."""
+        if event.status is Status.UNKNOWN and event.ask_id != self.ask.ask_id:
+            return True
         return self.answer.outcome is Outcome.REFUSED and event.received_s > self.ask.last_sent_s
 
     def _is_applied_to(self, event: Event) -> bool:

@@ -228,6 +228,7 @@ class _Pass:
     # -- what was asked and not settled ---------------------------------------------------------
 
     def _resolve(self) -> None:
+        self.report.damaged_keys += self._ledger.mend_places()
         for place in self._ledger.places():
             try:
                 resolved = self._resolve_place(place)

@@ -656,7 +656,7 @@ def test_an_event_whose_ask_is_damaged_is_given_up_in_the_end(world: World) -> N
     assert error_code(one(report.results)) == "OutcomeUnknown"
 
 
-def test_a_damaged_place_holds_nobody_up(world: World) -> None:
+def test_a_damaged_place_is_told_once_and_holds_nobody_up(world: World) -> None:
     """It is made anew from what its type still asks: the lost ask is found."""
     world.emulator.script(ResetAfter())
     world.record(world.draft("a"))
@@ -664,8 +664,9 @@ def test_a_damaged_place_holds_nobody_up(world: World) -> None:
     damage(world, place_key(CHECK))
     world.record(world.draft("b", targets="inet-2"))
 
-    world.sweep_after(5)
+    report, next_report = world.sweep_after(5), world.sweep()
 
+    assert (report.damaged_keys, next_report.damaged_keys) == ([place_key(CHECK)], [])
     assert world.statuses("a", "b") == [Status.CREATED, Status.CREATED]
     assert len(world.emulator.tasks) == 2
 

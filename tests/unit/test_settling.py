@@ -281,7 +281,19 @@ def test_attempts_count_every_sending_once(asks: list[tuple[int, int]]) -> None:
     assert event.attempts == expected
 
 
-@given(event=waiting, outcome=st.sampled_from(BACKING_OFF), luck=st.floats(0, 1))
+@pytest.mark.parametrize("outcome", Outcome)
+def test_an_event_that_a_later_ask_has_lost_is_that_asks(outcome: Outcome) -> None:
+    """Whoever settles an older ask late, and again, does not take it away."""
+    event = event_of().model_copy(update={"status": Status.UNKNOWN, "ask_id": "later", "ask_sendings": 1})
+
+    assert settled(event, answer_of(outcome)) == event
+
+
+@given(
+    event=waiting.filter(lambda event: event.status is Status.PENDING),
+    outcome=st.sampled_from(BACKING_OFF),
+    luck=st.floats(0, 1),
+)
 def test_a_wait_is_within_its_bounds(event: Event, outcome: Outcome, luck: float) -> None:
     """From at once to the doubled first wait, and never beyond the longest."""
     first_s, longest_s = BACKOFF_S[KIND_OF[outcome]]

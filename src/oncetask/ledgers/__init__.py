@@ -390,18 +390,24 @@ class Ledger:
         self.store.delete(place_key(place.record.task_type), version=place.version)
 
     def places(self) -> list[Kept[Place]]:
-        """Every place that is taken. One that cannot be read is made anew from what its type still asks."""
+        """Every place that is taken and can be read."""
         rows = self.store.get_many([key for _, key in self.store.open_keys("place")])
         places = ((row, _readable(row, Place)) for row in rows)
-        return [Kept(place, row.version) if place else self._mended(row) for row, place in places]
+        return [Kept(place, row.version) for row, place in places if place]
 
-    def _mended(self, row: Row) -> Kept[Place]:
+    def mend_places(self) -> list[str]:
+        """Make places that cannot be read anew, from what their type still asks; their keys."""
+        rows = self.store.get_many([key for _, key in self.store.open_keys("place")])
+        damaged = [row for row in rows if _readable(row, Place) is None]
+        for row in damaged:
+            self._put(row.key, self._place_of_what_is_asked(row), replacing=row.version)
+        return [row.key for row in damaged]
+
+    def _place_of_what_is_asked(self, row: Row) -> Place:
         task_type = row.key.removeprefix("place/")
         asks = (ask for ask in self.open_asks().records if ask.unresolved)
         ask_id = next((ask.ask_id for ask in asks if ask.request.task_type == task_type), "none")
-        place = Place(task_type=task_type, ask_id=ask_id, claim_ends_s=0)
-        version = self._put(row.key, place, replacing=row.version)
-        return Kept(place, version or row.version)
+        return Place(task_type=task_type, ask_id=ask_id, claim_ends_s=0)
 
     # -- asks ---------------------------------------------------------------------------------
 
