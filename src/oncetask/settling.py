@@ -49,7 +49,7 @@ class Settlement:
         return event.model_copy(update=self._counted(event) | self._moved(event))
 
     def _is_not_for(self, event: Event) -> bool:
-        """A later ask has the event now; or a refusal freed the id, and the event came under it afterwards."""
+        """A later ask has the event; or a refusal freed the id, and the event came under it afterwards."""
         if event.status is Status.UNKNOWN and event.ask_id != self.ask.ask_id:
             return True
         return self.answer.outcome is Outcome.REFUSED and event.received_s > self.ask.last_sent_s
