@@ -56,7 +56,9 @@ class Status(StrEnum):
 class Ours(BaseModel):
     """What we write: nothing unknown in it, nothing changed after."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", populate_by_name=True, json_schema_serialization_defaults_required=True
+    )
 
 
 class TaskRequest(Ours):
@@ -88,7 +90,9 @@ class TaskResponse(BaseModel):
     examples, and a surprising type must not turn a created task into an unreadable answer.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, json_schema_serialization_defaults_required=True
+    )
 
     request_id: str | None = Field(default=None, alias="RequestId")
     can_create: bool | None = Field(default=None, alias="CanCreate")
@@ -196,15 +200,15 @@ class Result(Ours):
     status: Status
     trigger: Trigger
     route: str | None
-    request: TaskRequest | None
-    task_id: str | None
-    response: TaskResponse | None
-    shared_by: Annotated[int, Field(description="how many events the one task serves; 0: no task")]
-    attempts: Annotated[int, Field(description="how often Security Center was asked for it")]
-    error: ErrorInfo | None
-    finish: Finish | None
+    request: TaskRequest | None = None
+    task_id: str | None = None
+    response: TaskResponse | None = None
+    shared_by: Annotated[int, Field(description="how many events the one task serves; 0: no task")] = 0
+    attempts: Annotated[int, Field(description="how often Security Center was asked for it")] = 0
+    error: ErrorInfo | None = None
+    finish: Finish | None = None
     received_at: Instant
-    settled_at: Instant | None
+    settled_at: Instant | None = None
 
     def document(self) -> dict[str, Any]:
         """The result as JSON data."""
@@ -213,19 +217,7 @@ class Result(Ours):
 
 def results_document(results: list[dict[str, Any]]) -> dict[str, Any]:
     """`{"results", "counts"}` of result documents, every status counted, zeros included."""
-    counts = dict.fromkeys(
-        (
-            Status.CREATED,
-            Status.DUPLICATE,
-            Status.PENDING,
-            Status.UNKNOWN,
-            Status.IGNORED,
-            Status.REJECTED,
-            Status.FAILED,
-            Status.FINISHED,
-        ),
-        0,
-    )
+    counts = dict.fromkeys(Status, 0)
     for result in results:
         counts[Status(result["status"])] += 1
     return {"results": results, "counts": {str(status): n for status, n in counts.items()}}
@@ -241,39 +233,29 @@ def rejection(  # noqa: PLR0913 - each names one field of the result
     request: TaskRequest | None = None,
 ) -> Result:
     """The `rejected` result of an event that never reached the ledger."""
+    at = instant(now_s)
     return Result(
         event_id=event_id,
         status=Status.REJECTED,
         trigger=trigger,
         route=route,
         request=request,
-        task_id=None,
-        response=None,
-        shared_by=0,
-        attempts=0,
         error=ErrorInfo(kind=Kind.SENDER, code=error.code, message=error.message),
-        finish=None,
-        received_at=instant(now_s),
-        settled_at=instant(now_s),
+        received_at=at,
+        settled_at=at,
     )
 
 
 def ignored(*, trigger: Trigger, route: str, event_id: str, now_s: float) -> Result:
     """The `ignored` result: the route's `when` is not true, or `each` gave nothing."""
+    at = instant(now_s)
     return Result(
         event_id=event_id,
         status=Status.IGNORED,
         trigger=trigger,
         route=route,
-        request=None,
-        task_id=None,
-        response=None,
-        shared_by=0,
-        attempts=0,
-        error=None,
-        finish=None,
-        received_at=instant(now_s),
-        settled_at=instant(now_s),
+        received_at=at,
+        settled_at=at,
     )
 
 

@@ -415,19 +415,12 @@ def damaged(event_id: str, now_s: float) -> Result:
     return Result(
         event_id=event_id,
         status=Status.UNKNOWN,
-        trigger=Trigger(event_id.split(":", 1)[0]),
+        trigger=Trigger.WEBHOOK if event_id.startswith("webhook:") else Trigger.TIMER,
         route=None,
-        request=None,
-        task_id=None,
-        response=None,
-        shared_by=0,
-        attempts=0,
         error=ErrorInfo(
             kind=Kind.OPERATOR,
             code=Code.RECORD_DAMAGED,
             message="the ledger's record of this event cannot be read: see `make ledger CMD=show`",
         ),
-        finish=None,
         received_at=instant(now_s),
-        settled_at=None,
     )

@@ -97,6 +97,8 @@ def checked_write(key: str, before: Body | None, after: Body | None) -> None:
     kind = key.partition("/")[0]
     if kind == "event" and before is not None and after is not None:
         _check_event_change(before, after)
+    if kind == "ask" and after is not None and after["request"]["TaskType"] == RUNS_ON_HOSTS:
+        require(after["sendings"] == 1, "what runs on hosts is never asked twice", after)
     if kind == "task" and before is not None:
         require(after == before, "a task's owner never changes", before, after)
 

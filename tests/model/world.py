@@ -33,11 +33,13 @@ from tests.model.seam import Frame, Interruption, Killed, Seam, SeamStore
 
 LOOK_S = 180
 MOST_NESTED = 2
+LONG_S = 60.0
+"""An invocation that has time for everything, unless a call lasts long."""
 HEALING_SWEEPS = 90
 NEVER_ENDING = 3
 """So many tasks of a healed world may go on without an end."""
 
-SHORT_READ_MS = 60
+SHORT_READ_MS = 250
 USUAL_READ_MS = 5000
 
 
@@ -213,7 +215,7 @@ class World:
     def sweep(self, left_s: float = 60.0, interruptions: Sequence[Interruption] = ()) -> SweepReport | None:
         """One sweep."""
         self.note("sweep")
-        before = self.events
+        before, began_s = self.events, self.clock.now_s()
         report, frame = self.invoke(
             lambda app: sweep.handle(app, app.deadline(int(left_s * 1000))), interruptions
         )
@@ -223,6 +225,9 @@ class World:
         self.second_tasks += report.second_tasks
         if frame.clean:
             self._check_swept(report, frame, before)
+            at_work = "lease/sweep" in frame.changed and self.clock.now_s() - began_s < left_s / 3
+            if at_work and left_s >= LONG_S and not self.temper.index_lag_writes:
+                self._check_nothing_due_is_left(report, began_s)
         return report
 
     # -- what holds after a clean one -----------------------------------------------------------------
@@ -272,6 +277,20 @@ class World:
             shown = (result, books.brief(event))
             require(reported(result) == recorded(event), "a result is what is recorded", *shown)
         self._check_gauges(report)
+
+    def _check_nothing_due_is_left(self, report: SweepReport, began_s: float) -> None:
+        """Whoever is not told to stop asks for everything that was due and may be asked for."""
+        if any(_stops(result) for result in report.results):
+            return
+        taken = by_kind(self.seam.bodies, "place")
+        left = [
+            event
+            for event in self.events.values()
+            if event["status"] == "pending"
+            and event["due_s"] <= began_s
+            and event["request"]["TaskType"] not in taken
+        ]
+        require(not left, "a sweep leaves nothing that is due", *map(books.brief, left))
 
     def _check_gauges(self, report: SweepReport) -> None:
         if self.temper.index_lag_writes:
@@ -389,6 +408,13 @@ class World:
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
         }
         return ModelApp(Settings.from_environment(environment), self.clock, SeamStore(self._inner, self.seam))
+
+
+def _stops(result: Result) -> bool:
+    """Whether its answer tells a sweep to ask for no more."""
+    if result.response is not None and result.response.can_create is False:
+        return True
+    return result.status is Status.PENDING and result.error is not None
 
 
 def _event_ids(keys: Iterable[str]) -> list[str]:
