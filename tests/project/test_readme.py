@@ -10,6 +10,7 @@ from oncetask.models import Status
 from oncetask.routes import Route, load_routes
 from oncetask.settings import Settings
 from tests.answers import ROWS
+from tests.project.test_floors import FLOORS
 
 ROOT = Path(__file__).resolve().parents[2]
 README = ROOT / "README.md"
@@ -86,6 +87,14 @@ def test_every_file_that_is_linked_exists() -> None:
     links = re.findall(r"\]\((?!https?://|#)([^)#]+)", README.read_text(encoding="utf-8"))
 
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_picture_of_the_inside_is_the_floors() -> None:
+    """From the top down, the modules that the floors test holds."""
+    picture = README.read_text(encoding="utf-8").split("## Inside\n\n")[1].split("\n\n")[0]
+    shown = [re.split(r" {2,}", line.strip())[0].split(" · ") for line in picture.splitlines()]
+
+    assert [set(floor) for floor in shown] == [set(floor) for floor in reversed(FLOORS)]
 
 
 def test_the_ram_policy_names_every_operation_by_both_prefixes() -> None:
