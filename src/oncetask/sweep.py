@@ -213,17 +213,26 @@ class _Pass:
         return None
 
     def _watch(self, ask: Ask) -> None:
-        """Notice the task of a sending that was given up as lost and repeated."""
+        """Notice the task of a sending that was given up as lost and repeated.
+
+        Not while the type's place is taken: what nobody owns then may be the task of that place's ask.
+        Asked after looking: an ask that has given its place back has owned its task before.
+        """
+        seen = self._seen_since(ask)
+        if not self._ledger.place_is_taken(ask.request.task_type):
+            self._note_second_task_among(seen or (), ask)
+        if self._now_s() > ask.last_sent_s + WATCHED_S:
+            self._change_ask(ask, {"watched": False})
+
+    def _note_second_task_among(self, seen: Sequence[Task], ask: Ask) -> None:
         own_id = ask.answer.task_id if ask.answer else None
         known_ids = {own_id, *ask.candidates}
-        others = [task for task in self._seen_since(ask) or () if task.task_id not in known_ids]
+        others = [task for task in seen if task.task_id not in known_ids]
         judged = judge(
             ask, others, self._owner_of, shows_all=True, read_timeout_s=self.sweeper.read_timeout_s
         )
         if isinstance(judged, Found) and self._owns(ask, judged.task_id):
             self._submitter.note_second_task(ask, judged.task_id, self.report, self._change)
-        if self._now_s() > ask.last_sent_s + WATCHED_S:
-            self._change_ask(ask, {"watched": False})
 
     # -- what was asked and not settled ---------------------------------------------------------
 

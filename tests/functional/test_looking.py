@@ -329,6 +329,20 @@ def test_our_own_other_tasks_are_not_taken(world: World) -> None:
     assert (report.adopted, report.asked_again, len(world.emulator.tasks)) == (0, 1, 2)
 
 
+def test_an_ask_that_was_repeated_does_not_take_the_next_ones_lost_task(world: World) -> None:
+    """Watching for a late task of its own waits while another ask of the type is looked for."""
+    lose(world, ResetBefore(), Throttle(retry_after_ms=3_600_000))
+    world.sweep_after(*LOOKS)
+    world.emulator.script(ResetAfter())
+    world.record(world.draft("b"))
+    world.sweep()
+
+    reports = [world.sweep_after(pause_s) for pause_s in (5, 60)]
+
+    assert [report.second_tasks for report in reports] == [0, 0]
+    assert (world.statuses("b"), len(world.emulator.tasks)) == ([Status.CREATED], 1)
+
+
 # -- where only the last task is shown ------------------------------------------------------------
 
 

@@ -385,6 +385,10 @@ class Ledger:
     def _is_abandoned(self, place: Place) -> bool:
         return place.claim_ends_s <= self.clock.now_s() and self.ask(place.ask_id) is None
 
+    def place_is_taken(self, task_type: str) -> bool:
+        """Whether an ask of the type may be in flight or unresolved."""
+        return self.store.get(place_key(task_type)) is not None
+
     def give_place_back(self, place: Kept[Place]) -> None:
         """The ask is resolved and its events are settled: the type may be asked for again."""
         self.store.delete(place_key(place.record.task_type), version=place.version)
