@@ -13,7 +13,7 @@ LOCKS := src/requirements.txt requirements-dev.txt
 export UV_PYTHON_DOWNLOADS ?= automatic
 export PYTHONPATH := src:.
 
-.PHONY: help setup lock run explain serve emulator ledger test check
+.PHONY: help setup lock run explain serve emulator ledger soak fuzz test check
 .PHONY: sam build deploy lint-template
 
 help: ## this list
@@ -30,8 +30,8 @@ $(UV):
 	@if command -v uv >/dev/null; then mkdir -p $(@D) && ln -s "$$(command -v uv)" $@; \
 	else python3 -m venv .tools/uv && .tools/uv/bin/python -m pip install -q --disable-pip-version-check 'uv==$(UV_VERSION)'; fi
 
-run: setup ## the main job against the emulator; EVENT=events/x.json for that one; LIVE=1 asks the real service
-	@$(PYTHON) -m local run $(if $(EVENT),"$(EVENT)") $(if $(LIVE),--live)
+run: setup ## the main job against the emulator; EVENT=events/x.json for that one; LIVE=1 the real service; KEYLESS=1 no stored keys
+	@$(PYTHON) -m local run $(if $(EVENT),"$(EVENT)") $(if $(LIVE),--live) $(if $(KEYLESS),--keyless)
 
 explain: setup ## what would be asked for EVENT=events/x.json, and why; nothing is sent
 	@$(PYTHON) -m local explain "$(EVENT)"
@@ -44,6 +44,12 @@ ledger: setup ## an operator's hands on the ledger: CMD=list|show|retry|adopt|gi
 
 emulator: setup ## the emulator alone, on PORT=18080
 	@$(PYTHON) -m local emulator --port $(or $(PORT),18080)
+
+soak: setup ## the books under every fault, for FOR=600 seconds, from SEED=0
+	@$(PYTHON) -m local.soak --seconds $(or $(FOR),600) --seed $(or $(SEED),0)
+
+fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
+	@$(PYTHON) -m local.fuzz --deliveries $(or $(COUNT),100000)
 
 PYTEST := $(PYTHON) -m pytest -q -n 2
 

@@ -26,7 +26,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("run", help="events through the real handlers")
     command.add_argument("event", nargs="?", type=Path, help="one event document; default: all under events/")
     command.add_argument("--live", action="store_true", help="ask the real Security Center")
-    command.set_defaults(command=lambda given: run.main(given.event, live=given.live))
+    command.add_argument("--keyless", action="store_true", help="the samples without any stored key")
+    command.set_defaults(command=lambda given: run.main(given.event, live=given.live, keyless=given.keyless))
 
     command = commands.add_parser("explain", help="what an event would ask for, and why; nothing is sent")
     command.add_argument("event", type=Path)

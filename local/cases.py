@@ -24,6 +24,7 @@ import local.emulator as security_center
 from local.clocks import FakeClock
 from local.documents import read_event
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Fault
+from local.emulator.sts import Federation
 from oncetask.handlers import sweep, timer, webhook
 from oncetask.settings import Settings
 from oncetask.submit import Report
@@ -86,22 +87,37 @@ class Case:
         before = [read_event(path.with_name(name)) for name in told.get("before", [])]
         return cls(path.parent.name, read_event(path), before, told)
 
-    def app(self, security_center_url: str) -> App:
-        """An app as the case says, at its moment."""
-        now_s = datetime.fromisoformat(self.told.get("now", NOW)).timestamp()
+    def clock(self) -> FakeClock:
+        """One that stands at the case's moment."""
+        return FakeClock(datetime.fromisoformat(self.told.get("now", NOW)).timestamp())
+
+    def app(
+        self, security_center_url: str, clock: FakeClock | None = None, more: Mapping[str, str] | None = None
+    ) -> App:
+        """An app as the case says, at its moment; `more` variables overrule its own."""
         environment = {
             "ONCETASK_ENDPOINT": security_center_url,
             "ONCETASK_ROUTES": str(EVENTS / self.told["routes"]),
             "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
             **self.told.get("environment", {}),
+            **(more or {}),
         }
         settings = Settings.from_environment(environment)
-        return App(settings, environment=environment, clock=FakeClock(now_s))
+        return App(settings, environment=environment, clock=clock or self.clock())
 
     def run(self, emulator: Emulator) -> Handled:
         """What came before, then the event itself, the emulator behaving as the case says."""
-        with closing(self.app(emulator.url)) as app:
+        return self._run(self.app(emulator.url), emulator)
+
+    def run_keyless(self, emulator: Emulator) -> Handled:
+        """The same without any stored key: AWS vouches for the function, RAM lends it keys."""
+        clock = self.clock()
+        with Federation(emulator, clock=clock.now_s) as federation:
+            return self._run(self.app(emulator.url, clock, federation.environment()), emulator)
+
+    def _run(self, opened: App, emulator: Emulator) -> Handled:
+        with closing(opened) as app:
             for event in self.before:
                 HANDLERS[self.folder](app, event)
             self._prepare(emulator)

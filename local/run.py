@@ -16,31 +16,36 @@ from oncetask.handlers.fronts import Delivery
 from oncetask.wiring import app_of
 
 
-def main(path: Path | None, *, live: bool) -> None:
+def main(path: Path | None, *, live: bool, keyless: bool) -> None:
     """Run one event document, or every sample."""
     if path is None:
         if live:
             raise OnceTaskError("LIVE=1 needs EVENT=, the one event to ask the real Security Center for")
-        _run_samples()
+        _run_samples(keyless=keyless)
     elif live:
         _run_document(path, os.environ)
     elif expectation_of(path).is_file():
-        _print(path, _of_case(path))
+        _print(path, _of_case(path, keyless=keyless))
     else:
         with Emulator() as emulator:
             _run_document(path, _with_emulator(emulator))
 
 
-def _run_samples() -> None:
-    rows = [(path, document) for path in documents() for document in _documents_of(_of_case(path))]
+def _run_samples(*, keyless: bool) -> None:
+    rows = [
+        (path, document)
+        for path in documents()
+        for document in _documents_of(_of_case(path, keyless=keyless))
+    ]
     show.results(
         [document for _, document in rows], titles=[str(path.relative_to(EVENTS)) for path, _ in rows]
     )
 
 
-def _of_case(path: Path) -> Handled:
+def _of_case(path: Path, *, keyless: bool) -> Handled:
+    case = Case.at(path)
     with Emulator() as emulator:
-        return Case.at(path).run(emulator)
+        return case.run_keyless(emulator) if keyless else case.run(emulator)
 
 
 def _with_emulator(emulator: Emulator) -> dict[str, str]:
