@@ -14,9 +14,9 @@ type MakeApp = Callable[..., App]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What starts other people's programs is `slow`: `make check` runs it, `make test` does not."""
+    """Other people's programs, and the long book-keeping, are `slow`: for `make check`, not `make test`."""
     for item in items:
-        if item.path.parent.name == "e2e":
+        if item.path.parent.name in {"e2e", "model"}:
             item.add_marker(pytest.mark.slow)
 
 

@@ -84,6 +84,7 @@ def stack(linters: Gates) -> Stack:
     return stack
 
 
+@pytest.mark.slow
 def test_the_gates_find_nothing(linters: Gates) -> None:
     """cfn-lint, AWS's transform, and cfn-lint on what that gives."""
     found, _ = linters.judge(template_text(), lints_source=True, lints_expansion=True)
