@@ -7,13 +7,12 @@ checks which table a permission is for.
 import contextlib
 import json
 import os
-import re
 import socket
 import subprocess
 import time
 import urllib.request
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -92,7 +91,7 @@ def dynalite() -> Iterator[DynamoDb]:
     command = [str(program), "--host", "127.0.0.1", "--port", str(port)]
     times = [f"--{step}TableMs=0" for step in ("create", "delete", "update")]
     keys = AwsKeys("AKIADYNALITE", "not-checked")
-    with _running([*command, *times], port):
+    with running([*command, *times], port):
         yield DynamoDb(f"http://127.0.0.1:{port}", admin=keys, keys=keys)
 
 
@@ -104,9 +103,10 @@ def moto() -> Iterator[DynamoDb]:
     program = installed(lambda: python_tool("moto")) / "moto_server"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with _running([str(program), "-H", "127.0.0.1", "-p", str(port)], port, INITIAL_NO_AUTH_ACTION_COUNT="6"):
-        admin = _moto_user(url, "admin", "*")
-        yield DynamoDb(url, admin=admin, keys=_moto_user(url, "ledger", *TABLE_ACTIONS, *INDEX_ACTIONS))
+    with running([str(program), "-H", "127.0.0.1", "-p", str(port)], port, INITIAL_NO_AUTH_ACTION_COUNT="6"):
+        admin = new_user(url, "admin", allow("dynamodb:*"))
+        actions = [f"dynamodb:{action}" for action in (*TABLE_ACTIONS, *INDEX_ACTIONS)]
+        yield DynamoDb(url, admin=admin, keys=new_user(url, "ledger", allow(*actions)))
 
 
 def installed(install: Callable[[], Path]) -> Path:
@@ -127,7 +127,7 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _running(command: list[str], port: int, **environment: str) -> Iterator[None]:
+def running(command: list[str], port: int, **environment: str) -> Iterator[None]:
     """The server, from its first accepted connection until the block ends."""
     process = subprocess.Popen(
         command,
@@ -143,6 +143,33 @@ def _running(command: list[str], port: int, **environment: str) -> Iterator[None
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+def allow(*actions: str) -> dict[str, object]:
+    """The statement that allows these actions on everything: Moto asks for permissions on no less."""
+    return {"Effect": "Allow", "Action": list(actions), "Resource": "*"}
+
+
+def new_user(url: str, name: str, *statements: Mapping[str, object]) -> AwsKeys:
+    """Keys of a new user of Moto's with this policy. Three of the calls before its checks are on."""
+    policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
+    iam(url, Action="CreateUser", UserName=name)
+    iam(url, Action="PutUserPolicy", UserName=name, PolicyName="p", PolicyDocument=policy)
+    made = iam(url, Action="CreateAccessKey", UserName=name)
+    found = {element.tag.rpartition("}")[2]: element.text or "" for element in made.iter()}
+    return AwsKeys(found["AccessKeyId"], found["SecretAccessKey"])
+
+
+def iam(url: str, **parameters: str) -> ET.Element:
+    """Moto's answer to a call of IAM that nobody has signed: one of the first, before its checks are on."""
+    request = urllib.request.Request(  # noqa: S310 - our own server
+        url,
+        urlencode({"Version": "2010-05-08", **parameters}).encode(),
+        # Moto reads from the signature which service is meant.
+        {"authorization": f"AWS4-HMAC-SHA256 Credential=x/20260101/{REGION}/iam/aws4_request"},
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
+        return ET.fromstring(answer.read())  # noqa: S314 - our own server
 
 
 def _accepts(port: int) -> bool:
@@ -169,26 +196,3 @@ def _table_status(admin: AwsService) -> str | None:
         return None
     status: str = answer["Table"]["TableStatus"]
     return status
-
-
-def _moto_user(url: str, name: str, *actions: str) -> AwsKeys:
-    """Keys of a new user that may do these actions. Three calls."""
-    # Moto asks for DynamoDB's permissions on the resource "*", whatever the table.
-    allow = {"Effect": "Allow", "Action": [f"dynamodb:{action}" for action in actions], "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
-    _iam(url, Action="CreateUser", UserName=name)
-    _iam(url, Action="PutUserPolicy", UserName=name, PolicyName="p", PolicyDocument=policy)
-    made = _iam(url, Action="CreateAccessKey", UserName=name)
-    found = {re.sub("{.*}", "", element.tag): element.text or "" for element in made.iter()}
-    return AwsKeys(found["AccessKeyId"], found["SecretAccessKey"])
-
-
-def _iam(url: str, **parameters: str) -> ET.Element:
-    request = urllib.request.Request(  # noqa: S310 - our own server
-        url,
-        urlencode({"Version": "2010-05-08", **parameters}).encode(),
-        # Moto reads from the signature which service is meant.
-        {"authorization": f"AWS4-HMAC-SHA256 Credential=x/20260101/{REGION}/iam/aws4_request"},
-    )
-    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own server
-        return ET.fromstring(answer.read())  # noqa: S314 - our own server

@@ -112,28 +112,17 @@ def running_vault() -> Iterator[Vault]:
     port = stores.free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(program), "-H", "127.0.0.1", "-p", str(port)]
-    with stores._running(command, port, INITIAL_NO_AUTH_ACTION_COUNT="9"):
+    with stores.running(command, port, INITIAL_NO_AUTH_ACTION_COUNT="9"):
         operator, function, stranger = (
-            _user(url, "operator", *WRITES),
-            _user(url, "function", *READS),
-            _user(url, "stranger", "dynamodb:GetItem"),
+            stores.new_user(url, "operator", stores.allow(*WRITES)),
+            stores.new_user(url, "function", stores.allow(*READS)),
+            stores.new_user(url, "stranger", stores.allow("dynamodb:GetItem")),
         )
         vault = Vault(url, operator, function, stranger)
         # Moto loads each service at its first call, and takes longer for that than a function waits.
         webhook_secret(vault.service("secretsmanager"), vault.create_secret(SecretString="any"))
         webhook_parameter(vault.service("ssm"), vault.put_parameter("any"))
         yield vault
-
-
-def _user(url: str, name: str, *actions: str) -> AwsKeys:
-    """Keys of a new user that may do these actions. Three calls."""
-    allow = {"Effect": "Allow", "Action": actions, "Resource": "*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
-    stores._iam(url, Action="CreateUser", UserName=name)
-    stores._iam(url, Action="PutUserPolicy", UserName=name, PolicyName="p", PolicyDocument=policy)
-    made = stores._iam(url, Action="CreateAccessKey", UserName=name)
-    found = {element.tag.rpartition("}")[2]: element.text or "" for element in made.iter()}
-    return AwsKeys(found["AccessKeyId"], found["SecretAccessKey"])
 
 
 @pytest.fixture(scope="module")

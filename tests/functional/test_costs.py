@@ -1,0 +1,237 @@
+"""How often the ledger is written and read on each path, as docs/deploy.md reckons its costs from it."""
+
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import pytest
+
+from local.emulator import Emulator
+from oncetask.ledgers import Ledger, Row
+from oncetask.ledgers.dynamodb import SHARDS, _item
+from oncetask.ledgers.sql import SqlStore
+from oncetask.models import Status
+from tests.clocks import FakeClock
+from tests.conftest import MakeApp
+from tests.functional.sweeps import World
+from tests.tools import PROJECT
+
+WRITE_UNIT_BYTES = 1024
+READ_UNIT_BYTES = 4096
+TIMES = "\N{MULTIPLICATION SIGN}"
+
+
+@dataclass
+class Count:
+    """Calls of the store, and what DynamoDB would bill for them."""
+
+    writes: int = 0
+    write_units: int = 0
+    reads: int = 0
+    read_units: float = 0.0
+
+
+class CountingStore(SqlStore):
+    """A store in memory that counts as DynamoDB bills: an on-demand table with a keys-only index."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = Count()
+
+    def get(self, key: str) -> Row | None:
+        """See `Store`."""
+        row = super().get(key)
+        self._read([row] if row else [])
+        return row
+
+    def get_many(self, keys: Sequence[str]) -> list[Row]:
+        """See `Store`."""
+        rows = super().get_many(keys)
+        if keys:
+            self._read(rows)
+        return rows
+
+    def put(self, row: Row, *, replacing: str | None) -> bool:
+        """See `Store`."""
+        before = super().get(row.key)
+        done = super().put(row, replacing=replacing)
+        self._write(before, row if done else before)
+        return done
+
+    def delete(self, key: str, *, version: str) -> bool:
+        """See `Store`."""
+        before = super().get(key)
+        done = super().delete(key, version=version)
+        self._write(before, None if done else before)
+        return done
+
+    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
+        """See `Store`: a Query a shard, eventually consistent."""
+        self.count.reads += SHARDS
+        self.count.read_units += SHARDS * 0.5
+        return super().open_keys(kind)
+
+    def _read(self, rows: Sequence[Row]) -> None:
+        self.count.reads += 1
+        self.count.read_units += max(1, sum(math.ceil(_bytes(row) / READ_UNIT_BYTES) for row in rows))
+
+    def _write(self, before: Row | None, after: Row | None) -> None:
+        """One for each KB of the larger one; one for the entry that leaves the index, one for the new one."""
+        self.count.writes += 1
+        larger_bytes = max(_bytes(row) for row in (before, after) if row) if before or after else 1
+        self.count.write_units += math.ceil(larger_bytes / WRITE_UNIT_BYTES)
+        marks = [row.open if row else None for row in (before, after)]
+        if marks[0] != marks[1]:
+            self.count.write_units += sum(mark is not None for mark in marks)
+
+
+def _bytes(row: Row) -> int:
+    """The item's size: names and values."""
+    return sum(len(name) + len(next(iter(value.values())).encode()) for name, value in _item(row).items())
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The one clock."""
+    return FakeClock()
+
+
+@pytest.fixture
+def emulator(clock: FakeClock) -> Iterator[Emulator]:
+    """A Security Center on that clock."""
+    with Emulator(clock=clock.now_s) as running:
+        yield running
+
+
+@pytest.fixture
+def store() -> CountingStore:
+    """What counts."""
+    return CountingStore()
+
+
+@pytest.fixture
+def world(make_app: MakeApp, clock: FakeClock, emulator: Emulator, store: CountingStore) -> World:
+    """The usual one on that store."""
+    app = make_app("", clock=clock)
+    app.ledger = Ledger(store, clock)
+    return World(app, clock, emulator)
+
+
+def counted(store: CountingStore, act: Callable[[], object]) -> Count:
+    """What the store counts while that is done."""
+    store.count = Count()
+    act()
+    return replace(store.count)
+
+
+def paths(world: World, store: CountingStore) -> dict[str, tuple[int, int]]:
+    """Writes and write units of every path that docs/deploy.md reckons with; a sweep's without its own."""
+    hundred = [world.draft(str(n), targets=f"inet-{n:08d}", order=n) for n in range(100)]
+    sweep = counted(store, world.sweep)
+    recorded = counted(store, lambda: world.record(world.draft("recorded")))
+    world.sweep_after(0, 200, 200)
+    at_once = counted(store, lambda: world.record(world.draft("now", submit="now")))
+    ended = counted(store, lambda: world.sweep_after(200))
+    world.record(*hundred)
+    asked = counted(store, world.sweep)
+    all_ended = counted(store, lambda: world.sweep_after(200))
+    assert {*world.statuses("recorded", "now", *map(str, range(100)))} == {Status.FINISHED}
+    return {
+        "a sweep with nothing to do": (sweep.writes, sweep.write_units),
+        "an event is recorded for the sweep": (recorded.writes, recorded.write_units),
+        "an event is recorded and asked for at once": (at_once.writes, at_once.write_units),
+        "the task of one event ends": _beyond(ended, sweep),
+        "100 events are asked for as one task": _beyond(asked, sweep),
+        "the task of 100 events ends": _beyond(all_ended, sweep),
+    }
+
+
+def _beyond(count: Count, sweep: Count) -> tuple[int, int]:
+    return count.writes - sweep.writes, count.write_units - sweep.write_units
+
+
+def page() -> str:
+    """docs/deploy.md."""
+    return (PROJECT / "docs" / "deploy.md").read_text(encoding="utf-8")
+
+
+def shown_paths() -> dict[str, tuple[int, int]]:
+    """The page's table of counts."""
+    table = page().split("<!-- counts:")[1].split("<!-- /counts -->")[0]
+    rows = re.findall(r"^\| ([^|:]+?)(?::[^|]*)? \| (\d+) \| (\d+) \|$", table, re.MULTILINE)
+    return {name: (int(writes), int(units)) for name, writes, units in rows}
+
+
+def bill() -> list[list[str]]:
+    """The cells of the page's bill: a name and three months."""
+    table = page().split("| a month |")[1].split("\n\n")[0]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+
+
+def number(text: str) -> float:
+    """`$0.20/M`, `43,200` and the like."""
+    value = float(text.removesuffix("/M").removeprefix("$").replace(",", ""))
+    return value / 1e6 if text.endswith("/M") else value
+
+
+def factors(row: str) -> list[float]:
+    """The quantities of one row of the bill, zero where a cell is empty."""
+    [cells] = [cells for name, *cells in bill() if name == row]
+    return [number(cell.split(f" {TIMES} ")[0]) if cell else 0.0 for cell in cells]
+
+
+def test_the_ledger_is_written_as_often_as_the_page_says(world: World, store: CountingStore) -> None:
+    """Conditional writes, and what DynamoDB bills for them, path by path."""
+    found = paths(world, store)
+
+    assert found == shown_paths()
+
+
+def test_a_sweep_with_nothing_to_do_reads_as_the_page_says(world: World, store: CountingStore) -> None:
+    """Queries of the index alone."""
+    count = counted(store, world.sweep)
+
+    [shown] = re.findall(r"makes (\d+) queries, (\d+) read units", re.sub(r"\s+", " ", page()))
+    assert (str(count.reads), f"{count.read_units:.0f}") == shown
+
+
+def test_the_bill_multiplies_what_was_counted() -> None:
+    """Sweeps, and events at once or by the hundred; seventy a task are at most 2 % dearer."""
+    counts = {name: units for name, (_, units) in shown_paths().items()}
+    sweeps = 43_200 * counts["a sweep with nothing to do"]
+    at_once = counts["an event is recorded and asked for at once"] + counts["the task of one event ends"]
+    by_hundred = counts["an event is recorded for the sweep"] + (
+        (counts["100 events are asked for as one task"] + counts["the task of 100 events ends"]) / 100
+    )
+
+    idle, thousand, hundred_thousand = factors("DynamoDB, write units")
+
+    assert (idle, thousand) == (sweeps, sweeps + 30_000 * at_once)
+    assert 1 <= (hundred_thousand - sweeps) / (3_000_000 * by_hundred) <= 1.02
+
+
+def test_the_bill_is_added_up_rightly() -> None:
+    """Every product, and every column's sum."""
+    *rows, total = bill()
+    sums = [0.0, 0.0, 0.0]
+
+    for _, *cells in rows:
+        for column, cell in enumerate(cells):
+            if cell:
+                product, cost = cell.split(" = ")
+                quantity, price = product.split(f" {TIMES} ")
+                assert number(cost) == pytest.approx(number(quantity) * number(price), abs=0.00501), cell
+                sums[column] += number(cost)
+
+    assert [f"**${value:.2f}**" for value in sums] == total[1:]
+
+
+def test_durations_are_multiplied_rightly() -> None:
+    """Sweeps and deliveries, to what the bill has as GB-s."""
+    line = r"\(([\d,]+) x ([\d.]+) s +\+ +([\d,]+) x ([\d.]+) s\) +x 0\.5 GB = +([\d,]+) GB-s"
+    found = re.findall(line, page().replace(TIMES, "x"))
+    reckoned = [[number(part) for part in parts] for parts in found]
+
+    assert [(a * b + c * d) * 0.5 for a, b, c, d, _ in reckoned] == pytest.approx([e for *_, e in reckoned])
+    assert [e for *_, e in reckoned] == factors("Lambda, GB-s (arm64)")

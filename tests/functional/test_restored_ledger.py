@@ -1,0 +1,170 @@
+"""What an older state of the ledger asks twice, and what docs/runbook.md does about it."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from local.emulator import CanCreateFalse, Emulator, ResetAfter
+from local.ledger import OperatorError, changed
+from oncetask.ledgers import Ledger, ask_key, event_key, place_key
+from oncetask.ledgers.sql import SqlStore
+from oncetask.models import Status
+from tests.clocks import FakeClock
+from tests.conftest import MakeApp
+from tests.functional.sweeps import CHECK, World, error_code
+
+
+@dataclass
+class Restorable(World):
+    """A world whose ledger is a file: it can be kept as it is now, and be brought back."""
+
+    folder: Path = Path()
+
+    def keep(self) -> None:
+        """What point-in-time recovery does all the time."""
+        self.ledger.store.close()
+        shutil.copy(self.folder / "ledger", self.folder / "kept")
+        self._open(self.folder / "ledger")
+
+    def bring_back(self) -> None:
+        """The kept ledger in place of the living one."""
+        self.ledger.store.close()
+        for path in self.folder.glob("ledger*"):
+            path.unlink()
+        shutil.copy(self.folder / "kept", self.folder / "ledger")
+        self._open(self.folder / "ledger")
+
+    def put_back(self, *keys: str) -> None:
+        """Rows of the kept ledger, where the living one has none."""
+        kept = SqlStore(self.folder / "kept")
+        for row in kept.get_many(keys):
+            assert self.ledger.store.put(row, replacing=None)
+        kept.close()
+
+    def lose(self, key: str) -> None:
+        """The living ledger loses a row, by whatever hand."""
+        row = self.ledger.store.get(key)
+        assert row is not None
+        assert self.ledger.store.delete(key, version=row.version)
+
+    def _open(self, path: Path) -> None:
+        self.app.ledger = Ledger(SqlStore(path), self.clock)
+        for part in ("submitter", "sweeper"):
+            self.app.__dict__.pop(part, None)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """The one clock."""
+    return FakeClock()
+
+
+@pytest.fixture
+def emulator(clock: FakeClock) -> Iterator[Emulator]:
+    """A Security Center on that clock."""
+    with Emulator(clock=clock.now_s) as running:
+        yield running
+
+
+@pytest.fixture
+def world(make_app: MakeApp, clock: FakeClock, emulator: Emulator, tmp_path: Path) -> Restorable:
+    """The usual one, with one event that waits."""
+    app = make_app("", clock=clock, ONCETASK_LEDGER=f"sqlite://{tmp_path}/ledger")
+    world = Restorable(app, clock, emulator, tmp_path)
+    world.record(world.draft("a"))
+    return world
+
+
+def test_what_waited_then_would_be_asked_for_again(world: Restorable) -> None:
+    """The reason why no older ledger may simply take the living one's place."""
+    world.keep()
+    world.sweep()
+    world.bring_back()
+
+    world.sweep_after(60)
+
+    assert len(world.emulator.tasks) == 2
+
+
+def test_what_the_logs_tell_of_as_asked_is_given_up_before_the_first_sweep(world: Restorable) -> None:
+    """Then nothing is asked twice, and what they do not tell of goes through."""
+    world.emulator.script(CanCreateFalse())
+    world.record(world.draft("b", targets=None))
+    world.keep()
+    told = [result.event_id for result in world.sweep().results]
+    world.bring_back()
+
+    for event_id in told:
+        changed(world.app, "give-up", str(event_id), None)
+    world.sweep_after(60)
+
+    assert told == ["webhook:agents:a"]
+    assert world.statuses("a", "b") == [Status.FAILED, Status.CREATED]
+    assert world.targets() == [("inet-1",), ()]
+
+
+def test_what_was_looked_for_then_is_found_again(world: Restorable) -> None:
+    """However long ago it was: a task that exists has had its time to be shown."""
+    world.emulator.script(ResetAfter())
+    world.sweep()
+    world.keep()
+    adopted = world.sweep_after(6).adopted
+    world.bring_back()
+
+    again = world.sweep_after(7200).adopted
+
+    assert (adopted, again) == (1, 1)
+    assert len(world.emulator.tasks) == 1
+    assert world.statuses("a") == [Status.CREATED]
+
+
+def test_what_came_since_is_forgotten(world: Restorable) -> None:
+    """It is asked for by nobody, and is new when it comes again."""
+    world.keep()
+    world.record(world.draft("b"))
+    world.bring_back()
+
+    again = world.record(world.draft("b"))
+
+    assert [event.event_id for event in world.ledger.waiting()] == ["webhook:agents:a", "webhook:agents:b"]
+    assert [result.status for result in again.results] == [Status.PENDING]
+
+
+def test_rows_that_are_put_back_into_the_living_ledger_ask_nothing_twice(world: Restorable) -> None:
+    """A settled event is a duplicate again; nothing that came later is forgotten."""
+    world.sweep()
+    world.keep()
+    world.record(world.draft("b", targets="inet-2"))
+    world.lose(event_key("webhook:agents:a"))
+
+    world.put_back(event_key("webhook:agents:a"))
+    again = world.record(world.draft("a"))
+    world.sweep_after(60)
+
+    assert [result.status for result in again.results] == [Status.DUPLICATE]
+    assert world.targets() == [("inet-1",), ("inet-2",)]
+
+
+def test_a_lost_ask_is_put_back_with_its_place(world: Restorable) -> None:
+    """Without the place nobody looks for it, and the operator is not let near it either."""
+    world.emulator.script(ResetAfter())
+    world.sweep()
+    ask = ask_key(world.ask_of("a").ask_id)
+    world.keep()
+    for key in (ask, place_key(CHECK)):
+        world.lose(key)
+
+    world.put_back(ask)
+    world.sweep_after(300)
+    without = world.event("a")
+    with pytest.raises(OperatorError, match="wait until it is Ambiguous"):
+        changed(world.app, "give-up", without.event_id, None)
+    world.put_back(place_key(CHECK))
+    world.sweep_after(60)
+
+    assert (without.status, error_code(without)) == (Status.UNKNOWN, "NoAnswer")
+    assert world.statuses("a") == [Status.CREATED]
+    assert len(world.emulator.tasks) == 1
