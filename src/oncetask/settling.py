@@ -44,26 +44,32 @@ class Settlement:
 
     def apply(self, event: Event) -> Event:
         """The event as the answer leaves it."""
-        if not event.waits or self._is_applied_to(event) or self._is_not_for(event):
+        if not event.waits or not self._is_due_for(event) or self._was_refused_before(event):
             return event
         return event.model_copy(update=self._counted(event) | self._moved(event))
 
-    def _is_not_for(self, event: Event) -> bool:
-        """A later ask has the event; or a refusal freed the id, and the event came under it afterwards."""
-        if event.status is Status.UNKNOWN and event.ask_id != self.ask.ask_id:
-            return True
+    def _is_due_for(self, event: Event) -> bool:
+        """Attempts only grow: they tell a settlement that comes again, or after a later one, from one that
+        is due. A lost sending, once counted, can still be found.
+        """
+        counted = self._counted_attempts(event)
+        if event.attempts == counted and self.answer.outcome is not Outcome.LOST:
+            return event.status is Status.UNKNOWN and event.ask_id == self.ask.ask_id
+        return event.attempts < counted
+
+    def _was_refused_before(self, event: Event) -> bool:
+        """A refusal frees the id: who came under it after the sending was not in what was refused."""
         return self.answer.outcome is Outcome.REFUSED and event.received_s > self.ask.last_sent_s
 
-    def _is_applied_to(self, event: Event) -> bool:
-        same = event.ask_id == self.ask.ask_id and event.ask_sendings == self.ask.sendings
-        return same and (event.status is Status.UNKNOWN) == (self.answer.outcome is Outcome.LOST)
+    def _counted_attempts(self, event: Event) -> int:
+        index = self.ask.event_ids.index(event.event_id)
+        return self.ask.attempts_before[index] + self.ask.sendings
 
     def _counted(self, event: Event) -> dict[str, object]:
-        counted = event.ask_sendings if event.ask_id == self.ask.ask_id else 0
         return {
             "ask_id": self.ask.ask_id,
             "ask_sendings": self.ask.sendings,
-            "attempts": event.attempts - counted + self.ask.sendings,
+            "attempts": self._counted_attempts(event),
             "error": self.answer.error,
             "doubtful": event.doubtful or self.ask.sendings > 1,
         }

@@ -226,7 +226,7 @@ class Submitter:
         if place is None:
             return None
         unchanged = self._unchanged(events)
-        if not unchanged:
+        if not unchanged or self.clock.now_s() >= place.record.claim_ends_s:
             self.ledger.give_place_back(place)
             return None
         ask = self._new_ask(place.record, unchanged)
@@ -269,6 +269,7 @@ class Submitter:
             ask_id=place.ask_id,
             request=merged_request(events),
             event_ids=tuple(event.event_id for event in events),
+            attempts_before=tuple(event.attempts for event in events),
             first_sent_s=now_s,
             last_sent_s=now_s,
             claim=secrets.token_hex(8),

@@ -165,6 +165,7 @@ class _Pass:
         half = Deadline.after(self.deadline.left_s() / 2, self._submitter.clock)
         for ask in read.records:
             if ask.unresolved:
+                self._close_abandoned(ask)
                 continue
             if not self._security_center.has_time(half):
                 return
@@ -172,6 +173,11 @@ class _Pass:
                 self._follow_task(ask)
             if ask.watched:
                 self._watch(ask)
+
+    def _close_abandoned(self, ask: Ask) -> None:
+        """An ask that was recorded after its claim had ended was never sent, and no place names it."""
+        if ask.claim_ends_s <= self._now_s() and not self._ledger.place_names(ask):
+            self._hold(ask, ())
 
     def _follow_task(self, ask: Ask) -> None:
         """Ended: first its events, also those that a death left unsettled, and only then the ask."""

@@ -217,6 +217,7 @@ def an_ask(event: Event, now_s: float) -> Ask:
         ask_id="ask-1",
         request=REQUEST,
         event_ids=(event.event_id,),
+        attempts_before=(0,),
         first_sent_s=now_s,
         last_sent_s=now_s,
         claim="c",

@@ -47,6 +47,7 @@ def ask(ask_id: str = "ask-1", **fields: Any) -> Ask:  # noqa: ANN401 - any fiel
     given = {
         "request": REQUEST,
         "event_ids": ("webhook:r:1",),
+        "attempts_before": (0,),
         "first_sent_s": NOW_S,
         "last_sent_s": NOW_S,
         "claim": "claim-1",

@@ -462,6 +462,7 @@ def test_a_call_that_may_still_be_out_is_not_looked_for(world: World) -> None:
             ask_id="out",
             request=event.request,
             event_ids=(event.event_id,),
+            attempts_before=(0,),
             first_sent_s=NOW_S,
             last_sent_s=NOW_S,
             claim="token",

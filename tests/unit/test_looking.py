@@ -24,6 +24,7 @@ def ask(first_s: float = FIRST_S, last_s: float = LAST_S, **fields: object) -> A
             source="oncetask",
         ),
         event_ids=("e",),
+        attempts_before=(0,),
         first_sent_s=first_s,
         last_sent_s=last_s,
         claim="c",

@@ -63,6 +63,7 @@ def ask_for(*events: Event, ask_id: str = "ask-1", sendings: int = 1) -> Ask:
         ask_id=ask_id,
         request=events[0].request,
         event_ids=tuple(event.event_id for event in events),
+        attempts_before=tuple(event.attempts for event in events),
         first_sent_s=NOW_S - 1,
         last_sent_s=NOW_S - 1,
         sendings=sendings,
@@ -271,8 +272,9 @@ def test_attempts_count_every_sending_once(asks: list[tuple[int, int]]) -> None:
     """Over asks that are lost, looked for, sent again and settled again, each sending counts once."""
     event, expected = event_of(), 0
     for number, (first_sendings, settlings) in enumerate(asks):
+        before = event
         for more in range(2):
-            ask = ask_for(event, ask_id=f"ask-{number}", sendings=first_sendings + more)
+            ask = ask_for(before, ask_id=f"ask-{number}", sendings=first_sendings + more)
             for _ in range(settlings):
                 event = settled(event, answer_of(Outcome.LOST), ask=ask)
         event = settled(event, answer_of(Outcome.CAP_REACHED), ask=ask)
@@ -282,11 +284,18 @@ def test_attempts_count_every_sending_once(asks: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize("outcome", Outcome)
-def test_an_event_that_a_later_ask_has_lost_is_that_asks(outcome: Outcome) -> None:
-    """Whoever settles an older ask late, and again, does not take it away."""
-    event = event_of().model_copy(update={"status": Status.UNKNOWN, "ask_id": "later", "ask_sendings": 1})
+@pytest.mark.parametrize("later", Outcome)
+def test_a_settlement_that_comes_after_a_later_one_changes_nothing(outcome: Outcome, later: Outcome) -> None:
+    """Whoever settles an older ask, or an older sending, late does not undo what came since."""
+    older = ask_for(event_of())
+    repeated = older.model_copy(update={"sendings": 2})
+    lost = settled(event_of(), answer_of(Outcome.LOST), ask=older)
+    of_repeated = settled(lost, answer_of(later), ask=repeated)
+    pending = settled(event_of(), answer_of(Outcome.CAP_REACHED), ask=older)
+    of_other = settled(pending, answer_of(later), ask=ask_for(pending, ask_id="later"))
 
-    assert settled(event, answer_of(outcome)) == event
+    for event in (of_repeated, of_other):
+        assert settled(event, answer_of(outcome), ask=older) == event
 
 
 @given(

@@ -115,9 +115,9 @@ class Event(Record):
     event_id: str
     status: Status
     trigger: Trigger
-    route: str | None
+    route: str | None = None
     item_sha256: str | None = Field(
-        description="of the item as canonical JSON, to tell a reused id; None: the first wins"
+        default=None, description="of the item as canonical JSON, to tell a reused id; None: the first wins"
     )
     request: TaskRequest
     submit: Literal["now", "sweep"]
@@ -207,6 +207,7 @@ class Ask(Record):
     ask_id: str
     request: TaskRequest
     event_ids: tuple[str, ...]
+    attempts_before: tuple[int, ...] = Field(description="how often each of them had been asked for")
     first_sent_s: float
     last_sent_s: float
     sendings: int = 1
@@ -389,6 +390,12 @@ class Ledger:
         """Whether an ask of the type may be in flight or unresolved."""
         return self.store.get(place_key(task_type)) is not None
 
+    def place_names(self, ask: Ask) -> bool:
+        """Whether the ask has its type's place; also where nobody can read who has it."""
+        row = self.store.get(place_key(ask.request.task_type))
+        place = _readable(row, Place) if row else None
+        return row is not None and (place is None or place.ask_id == ask.ask_id)
+
     def give_place_back(self, place: Kept[Place]) -> None:
         """The ask is resolved and its events are settled: the type may be asked for again."""
         self.store.delete(place_key(place.record.task_type), version=place.version)
@@ -519,7 +526,13 @@ class Ledger:
 
     def _put(self, key: str, record: Record, *, replacing: str | None) -> str | None:
         version = secrets.token_hex(8)
-        row = Row(key, version, record.row_open(), record.expires_s, record.model_dump_json(by_alias=True))
+        row = Row(
+            key,
+            version,
+            record.row_open(),
+            record.expires_s,
+            record.model_dump_json(by_alias=True, exclude_none=True),
+        )
         return version if self.store.put(row, replacing=replacing) else None
 
     def _get[R: Record](self, key: str, kind: type[R]) -> Kept[R] | None:
