@@ -39,6 +39,7 @@ TOKEN = "storm-token"  # noqa: S105 - made up
 SWEEP_EVERY_S = 60.0
 INVOCATION_S = 60.0
 TARGETS_PER_TASK = 100
+CAP = 10
 MOST_SWEEPS = 200
 PEAK = "VmHWM:"
 """What Linux calls the most memory that a process ever held."""
@@ -72,7 +73,7 @@ class Storm:
     def keeps_promise(self) -> bool:
         """Every event finished, as few tasks as can be, never more than the cap at once."""
         fewest = -(-self.events // TARGETS_PER_TASK)
-        return self.finished == self.events and self.tasks == fewest and self.most_running <= 10  # noqa: PLR2004
+        return self.finished == self.events and self.tasks == fewest and self.most_running <= CAP
 
     def line(self, ledger: str) -> str:
         """In one line."""
@@ -221,6 +222,9 @@ def peak_of_a_sweep_mb(waiting: int) -> float:
                 text=True,
                 check=True,
             )
+            made = len(emulator.tasks)
+    if made != min(CAP, -(-waiting // TARGETS_PER_TASK)):
+        raise RuntimeError(f"the sweep made {made} tasks")
     return float(process.stdout.split(PEAK)[1].split()[0]) / 1024
 
 

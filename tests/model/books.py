@@ -105,7 +105,7 @@ def checked_write(key: str, before: Body | None, after: Body | None) -> None:
 
 def check_is_alone(ask: Body, asks: Iterable[Body], now_s: float) -> None:
     """Of a type at most one ask is in flight or unresolved; one whose claim is over is not sent any more."""
-    if ask["claim_ends_s"] - CLAIM_SLACK_S <= now_s:
+    if _is_over(ask, now_s):
         return
     others = [
         other
@@ -113,8 +113,13 @@ def check_is_alone(ask: Body, asks: Iterable[Body], now_s: float) -> None:
         if other["ask_id"] != ask["ask_id"]
         and other["request"]["TaskType"] == ask["request"]["TaskType"]
         and unresolved(other)
+        and (other["lost"] is not None or not _is_over(other, now_s))
     ]
     require(not others, "one ask of a type at a time", ask, *others)
+
+
+def _is_over(ask: Body, now_s: float) -> bool:
+    return bool(ask["claim_ends_s"] - CLAIM_SLACK_S <= now_s)
 
 
 def _check_event_change(before: Body, after: Body) -> None:
@@ -142,12 +147,16 @@ class Apart:
 
     def beyond(self, from_s: float, to_s: float, most_s: float = 4.0) -> bool:
         """Whether they were too far apart, or moved against each other, at any time in between."""
+        shown = self._shown(from_s, to_s)
+        return max(map(abs, shown)) > most_s or max(shown) - min(shown) > most_s
+
+    def moved(self, from_s: float, to_s: float) -> bool:
+        """Whether one of them was set at all."""
+        return len(set(self._shown(from_s, to_s))) > 1
+
+    def _shown(self, from_s: float, to_s: float) -> list[float]:
         before = [apart for at_s, apart in self._moments if at_s <= from_s][-1:]
-        within = [apart for at_s, apart in self._moments if from_s < at_s <= to_s]
-        shown = before + within
-        return any(abs(apart) > most_s for apart in shown) or (
-            bool(shown) and max(shown) - min(shown) > most_s
-        )
+        return [*before, *(apart for at_s, apart in self._moments if from_s < at_s <= to_s)] or [0.0]
 
 
 @dataclass(slots=True)
@@ -226,7 +235,7 @@ class Audit:
         if task_type == RUNS_ON_HOSTS:
             return "it runs on hosts, and is never asked twice"
         own = self.made.of_marker().get(marker_of(event), [])
-        if any(task.created_s - self.made.sent_s(task) > OWN_WINDOW_S for task in own):
+        if any(task.created_s - ask["last_sent_s"] > OWN_WINDOW_S for task in own):
             return "its task started late"
         if self.apart.beyond(first_s - 60, ended_s + 400):
             return "clocks apart"
@@ -235,10 +244,16 @@ class Audit:
             for task in self.made.tasks
             if task.type == task_type and task not in own and first_s - 10 <= task.created_s <= ended_s + 10
         ]
+        return self._why_others_hide_it(others, first_s)
+
+    def _why_others_hide_it(self, others: list[Task], first_s: float) -> str | None:
         if any(task.foreign for task in others):
             return "a foreign task"
         if any(self._is_stray(task) for task in others):
             return "another event's stray task"
+        undescribed = any(task.type not in DESCRIBED_TYPES for task in others)
+        if undescribed and self.apart.moved(first_s - 15, first_s + 5):
+            return "the clock was set back since the type's last task"
         return None
 
     def _check_task(self, event: Body) -> None:

@@ -3,17 +3,24 @@
 Every successful write is seen here, in order; what is seen is the model's own copy of the ledger.
 """
 
-import json
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from local.clocks import FakeClock
 from oncetask.errors import LedgerUnavailable
-from oncetask.ledgers import Row, Store
+from oncetask.ledgers import Ask, Event, Lease, Place, Record, Row, Signature, Store, TaskOwner
 
 WRITE_TAKES_S = 0.001
+KINDS: Mapping[str, type[Record]] = {
+    "event": Event,
+    "ask": Ask,
+    "place": Place,
+    "task": TaskOwner,
+    "lease": Lease,
+    "signature": Signature,
+}
 
 
 class Killed(BaseException):
@@ -143,7 +150,7 @@ class Seam:
 
     def _see(self, key: str, row: Row | None) -> None:
         before = self.bodies.get(key)
-        after = None if row is None else json.loads(row.body)
+        after = None if row is None else body_of(row)
         self._unseen.append((key, None if row is None else row.open))
         self.frame.changed.add(key)
         if after is None:
@@ -204,20 +211,26 @@ class SeamStore:
         self._inner.close()
 
 
+def body_of(row: Row) -> dict[str, Any]:
+    """The record with all its fields, whatever of them is stored."""
+    kind = KINDS[row.key.partition("/")[0]]
+    return kind.model_validate_json(row.body).model_dump(mode="json", by_alias=True)
+
+
 def write_name(key: str, row: Row | None, before: dict[str, Any] | None) -> str:
     """The write in the words of the path: record, place, ask, answer, owner, settle, give back, finish."""
     kind = key.partition("/")[0]
     if row is None:
         return {"place": "give back", "lease": "lease back"}.get(kind, f"{kind} gone")
     if kind == "ask":
-        return "ask" if before is None else _ask_write_name(json.loads(row.body))
+        return "ask" if before is None else _ask_write_name(body_of(row))
     if kind == "event":
         return "record" if before is None else _event_write_name(row)
     return {"task": "owner"}.get(kind, kind)
 
 
 def _event_write_name(row: Row) -> str:
-    return "finish" if json.loads(row.body)["status"] == "finished" else "settle"
+    return "finish" if body_of(row)["status"] == "finished" else "settle"
 
 
 def _ask_write_name(ask: dict[str, Any]) -> str:

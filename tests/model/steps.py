@@ -110,7 +110,7 @@ def interruptions(world: World, draw: Draw) -> list[Interruption]:
 
 
 def _interruption(world: World, draw: Draw, kind: str) -> Interruption:
-    at_write, after = draw.whole(1, 14), often(draw, 50)
+    at_write, after = draw.whole(1, 10), often(draw, 50)
     if kind == "kill":
         return Kill(at_write, after)
     if kind == "fail":
@@ -119,9 +119,9 @@ def _interruption(world: World, draw: Draw, kind: str) -> Interruption:
 
 
 def _others_work(world: World, draw: Draw) -> None:
-    world.clock.advance(draw.one_of((0, 0, 1, 6, 25, 70)))
+    world.clock.advance(draw.one_of((0, 0, 1, 6, 25, 70, 200)))
     if len(world.seam.frames) <= 2:
-        draw.one_of((sweep, tick, delivery, again))(world, draw)
+        draw.one_of((sweep, sweep, tick, delivery, again))(world, draw)
 
 
 # -- what happens outside -------------------------------------------------------------------------
