@@ -13,7 +13,7 @@ LOCKS := src/requirements.txt requirements-dev.txt
 export UV_PYTHON_DOWNLOADS ?= automatic
 export PYTHONPATH := src:.
 
-.PHONY: help setup lock run explain serve emulator ledger soak fuzz test check
+.PHONY: help setup lock run explain serve emulator ledger soak fuzz bench test check
 .PHONY: sam build deploy lint-template
 
 help: ## this list
@@ -50,6 +50,9 @@ soak: setup ## the books under every fault, for FOR=600 seconds, from SEED=0
 
 fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
 	@$(PYTHON) -m local.fuzz --deliveries $(or $(COUNT),100000)
+
+bench: setup ## what starts, events, memory and the bundle cost beside the official clients; writes docs/bench.md
+	@$(PYTHON) -m local.bench $(MEASURE)
 
 PYTEST := $(PYTHON) -m pytest -q -n 2
 

@@ -1,18 +1,14 @@
-"""Alibaba Cloud STS: keys lent for another cloud's token. Tea's second home, tamed by `security_center`."""
+"""Alibaba Cloud STS: keys lent for another cloud's token. By a client of Tea's of its own."""
 
 import re
 from contextvars import Context
 from typing import Any
 
-from alibabacloud_tea_openapi.client import Client
-from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
-from darabonba.runtime import RuntimeOptions
-from Tea.exceptions import TeaException
-
 from oncetask.credentials import Keys
 from oncetask.errors import CredentialsUnavailable
 from oncetask.security_center import MESSAGE_CHARS, WORD_CHARS, Endpoint
 from oncetask.settings import REGION_HOSTS
+from oncetask.tea import Client, Config, OpenApiRequest, Params, RuntimeOptions, TeaException
 
 VERSION = "2015-04-01"
 STEP = "Alibaba Cloud STS AssumeRoleWithOIDC"

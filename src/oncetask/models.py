@@ -57,7 +57,12 @@ class Ours(BaseModel):
     """What we write: nothing unknown in it, nothing changed after."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", populate_by_name=True, json_schema_serialization_defaults_required=True
+        frozen=True,
+        extra="forbid",
+        populate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+        defer_build=True,  # at the first use: no path uses them all
+        cache_strings="keys",  # else 16,384 ids are kept, none of which comes again
     )
 
 
@@ -91,7 +96,11 @@ class TaskResponse(BaseModel):
     """
 
     model_config = ConfigDict(
-        frozen=True, extra="ignore", populate_by_name=True, json_schema_serialization_defaults_required=True
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        json_schema_serialization_defaults_required=True,
+        defer_build=True,  # at the first use: no path uses them all
     )
 
     request_id: str | None = Field(default=None, alias="RequestId")

@@ -11,7 +11,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -28,7 +28,6 @@ from pydantic import (
 )
 
 from oncetask.errors import Code, Rejection, SettingsError
-from oncetask.ledgers import Event
 from oncetask.models import (
     RUNS_ON_HOSTS,
     Result,
@@ -40,6 +39,9 @@ from oncetask.models import (
     rejection,
 )
 from oncetask.verify import Scheme
+
+if TYPE_CHECKING:  # the ledger is not imported before there is something to record
+    from oncetask.ledgers import Event
 
 EVENT_ID_BYTES = 512
 REQUEST_LINE_BYTES = 8000
@@ -165,7 +167,11 @@ class Route(BaseModel):
     """One table `[routes.NAME]`, every key of it."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        arbitrary_types_allowed=True,
+        hide_input_in_errors=True,
+        defer_build=True,
     )
 
     name: str
@@ -328,7 +334,7 @@ class InlineTask(BaseModel):
     Other keys are let pass: a sender's own id, for the route's `id`, stands among them.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
 
     TaskType: Text
     TaskName: Text | None = None
@@ -338,7 +344,7 @@ class InlineTask(BaseModel):
 
 def events_of_route(
     route: Route, payload: object, origin: Origin, *, most_items: int | None = None
-) -> list[Event | Result]:
+) -> "list[Event | Result]":
     """What a payload asks for by its route: new events, and results for what will never be one.
 
     Raises Rejection where the payload as a whole fails: `when` or `each` does, or gives too many items.
@@ -355,7 +361,7 @@ def events_of_route(
 
 def events_of_tasks(
     tasks: Iterable[object], task_types: Sequence[str], origin: Origin
-) -> list[Event | Result]:
+) -> "list[Event | Result]":
     """The same for tasks that stand in the event itself, without a route."""
     return [_inline_event_or_rejection(task, index, task_types, origin) for index, task in enumerate(tasks)]
 
@@ -380,7 +386,9 @@ def _ignored(route: Route, origin: Origin) -> Result:
     )
 
 
-def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) -> Event | Result:
+def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) -> "Event | Result":
+    from oncetask.ledgers import Event  # noqa: PLC0415 - see the top
+
     event_id: str | None = None
     try:
         event_id = _event_id(route, item, index, origin)
@@ -409,7 +417,9 @@ def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) 
 
 def _inline_event_or_rejection(
     task: object, index: int, task_types: Sequence[str], origin: Origin
-) -> Event | Result:
+) -> "Event | Result":
+    from oncetask.ledgers import Event  # noqa: PLC0415 - see the top
+
     event_id: str | None = None
     try:
         event_id = origin.bounded(f"{origin.base_id}/{index}")

@@ -1,4 +1,4 @@
-"""Security Center behind one door: the only module that knows Tea.
+"""Security Center behind one door; `tea` imports and tames the client that stands behind it.
 
     SecurityCenter   calls: one client, its keys, its time-outs; asks for tasks and looks at them
     Translator       what came back, or did not: by the service's code first, by what Tea raised else
@@ -12,30 +12,16 @@ QueryFailed. Facts about Tea: alibabacloud_tea_openapi 0.4.6 `Client.do_request`
 
 import itertools
 import json
-import logging
 import math
 import re
 import ssl
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, get_args
 
-import darabonba.core
-import darabonba.exceptions
-import Tea.exceptions
-from alibabacloud_credentials.exceptions import CredentialException
-from alibabacloud_credentials.models import CredentialModel
-from alibabacloud_tea_openapi.client import Client
-from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
-from darabonba.runtime import RuntimeOptions
 from pydantic import ValidationError
-from requests import PreparedRequest, Response, Session
-from requests.exceptions import ContentDecodingError, InvalidHeader
-from Tea.exceptions import TeaException, UnretryableException
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from oncetask.clock import Deadline
 from oncetask.credentials import Credentials, Keys
@@ -50,6 +36,25 @@ from oncetask.models import (
     Task,
     TaskRequest,
     TaskResponse,
+)
+from oncetask.tea import (
+    Client,
+    Config,
+    ContentDecodingError,
+    CredentialException,
+    CredentialModel,
+    Exchange,
+    HTTPConnection,
+    HTTPSConnection,
+    InvalidHeader,
+    OldRetryError,
+    OpenApiRequest,
+    Params,
+    RetryError,
+    RuntimeOptions,
+    TeaException,
+    UnretryableException,
+    exchange,
 )
 
 VERSION = "2018-12-03"
@@ -110,52 +115,6 @@ _CERTIFICATE = "the certificate of Security Center's endpoint was not accepted: 
 _UNREADABLE = "Security Center answered something that cannot be read"
 _AT_CAP = "Security Center runs as many tasks as it allows"
 _NO_TIME = "there is no time left to ask Security Center"
-
-
-# -- Tea, tamed -----------------------------------------------------------------------------------
-
-
-@dataclass(slots=True)
-class _Exchange:
-    """One call on the wire: what Tea cannot be told, and what it forgets."""
-
-    on_new_connection: bool
-    status: int | None = None
-
-
-_exchange: ContextVar[_Exchange | None] = ContextVar("_exchange", default=None)
-
-
-class _Session(Session):
-    """A redirect would send a create a second time, so it is an answer like any other."""
-
-    def get_redirect_target(self, resp: Response) -> str | None:  # noqa: ARG002 - requests' signature
-        return None
-
-    def send(self, request: PreparedRequest, **kwargs: Any) -> Response:  # noqa: ANN401 - requests' signature
-        exchange = _exchange.get() or _Exchange(on_new_connection=False)
-        if exchange.on_new_connection:
-            self.close()
-        response = super().send(request, **kwargs)
-        exchange.status = response.status_code
-        return response
-
-
-def _tame_tea() -> None:
-    """Take away what Tea does to its whole process: log handlers at import, and redirects.
-
-    DaraCore makes its sessions from its module's own name `Session` and offers no option. Its loggers
-    print every header, the signature and the token, where the environment says DEBUG=sdk; urllib3's
-    print the query.
-    """
-    for name in ("darabonba-core", "alibabacloud-tea", "credentials", "urllib3"):
-        logger = logging.getLogger(name)
-        logger.handlers = [logging.NullHandler()]
-        logger.propagate = False
-    darabonba.core.Session = _Session
-
-
-_tame_tea()
 
 
 class _TeaCredential:
@@ -349,14 +308,14 @@ class SecurityCenter:
         return reply
 
     def _call_once(self, action: str, query: dict[str, str], deadline: Deadline) -> _Reply | Answer:
-        exchange = _Exchange(on_new_connection=self._has_idled(deadline.clock.now_s()))
-        token = _exchange.set(exchange)
+        of_call = Exchange(on_new_connection=self._has_idled(deadline.clock.now_s()))
+        token = exchange.set(of_call)
         try:
             reply = self._send(action, query, deadline)
         except TeaException as error:
-            return self._translator.of_error(action, error, exchange.status)
+            return self._translator.of_error(action, error, of_call.status)
         finally:
-            _exchange.reset(token)
+            exchange.reset(token)
             self._last_call_s = deadline.clock.now_s()
         return _Reply(reply["body"], reply["statusCode"])
 
@@ -492,7 +451,7 @@ def _of_broken_call(inner: BaseException | None, status: int | None) -> Answer:
             return _refusal(
                 Outcome.OPERATOR, Code.CREDENTIALS_UNAVAILABLE, "no access key for Security Center can be had"
             )
-        case darabonba.exceptions.RetryError() | Tea.exceptions.RetryError():
+        case RetryError() | OldRetryError():
             return _of_broken_connection(inner.__context__)
     if status is None and inner is not None:
         raise inner

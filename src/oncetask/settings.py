@@ -120,7 +120,9 @@ _MILLISECONDS = "a whole number of milliseconds from 1 to 900000"
 class Settings(BaseModel):
     """The environment's variables under their own names. Each description says what a value must be."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True, defer_build=True
+    )
 
     region: Annotated[str, AfterValidator(_known_region)] = Field(
         "ap-southeast-1",

@@ -154,7 +154,7 @@ type HeaderName = Annotated[  # a token of RFC 9110, lower case as `verify` gets
 
 class _Scheme(BaseModel):
     # A model around these must hide its inputs too: pydantic's outermost model decides.
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
 
     fit_for_host_operations: ClassVar[bool] = True
     """Whether its deliveries may ask for CLIENT_DEV_OPS, which runs operations on hosts."""

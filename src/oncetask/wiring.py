@@ -21,19 +21,19 @@ from oncetask.errors import (
     Unavailable,
 )
 from oncetask.kept import Dated
-from oncetask.ledgers import Ledger, Store
-from oncetask.ledgers.sql import SqlStore
+from oncetask.later import left_for_later, uncollected
 from oncetask.models import TASK_TYPES
 from oncetask.routes import Routes, load_routes
 from oncetask.secret_values import FRESH_S, GOOD_S, SecretValues, environment_reader, read_file
 from oncetask.settings import REGION_HOSTS, Settings
-from oncetask.sigv4 import AwsKeys
-from oncetask.submit import Submitter
-from oncetask.sweep import Sweeper
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # each is imported where it is made: what a process does not need costs it nothing
     from oncetask.aws import AwsService
+    from oncetask.ledgers import Ledger, Store
     from oncetask.security_center import SecurityCenter
+    from oncetask.sigv4 import AwsKeys
+    from oncetask.submit import Submitter
+    from oncetask.sweep import Sweeper
 
 UNTIMED_S = 60.0
 """How long an invocation may take that nobody gave a deadline."""
@@ -69,8 +69,10 @@ class App:
         self.routes: Routes = load_routes(settings.routes, self.task_types)
 
     @cached_property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> "Ledger":
         """The ledger that the settings name. Raises LedgerUnavailable, and tries again next time."""
+        from oncetask.ledgers import Ledger  # noqa: PLC0415 - a refused delivery needs none
+
         return Ledger(_store(self.settings, self.clock), self.clock)
 
     @cached_property
@@ -119,13 +121,17 @@ class App:
         return self.security_center
 
     @cached_property
-    def submitter(self) -> Submitter:
+    def submitter(self) -> "Submitter":
         """The one path."""
+        from oncetask.submit import Submitter  # noqa: PLC0415 - likewise
+
         return Submitter(self.ledger, self._ready_security_center, self.clock, jitter)
 
     @cached_property
-    def sweeper(self) -> Sweeper:
+    def sweeper(self) -> "Sweeper":
         """The sweep."""
+        from oncetask.sweep import Sweeper  # noqa: PLC0415 - only the sweep
+
         return Sweeper(
             self.submitter,
             look_s=self.settings.look_s,
@@ -145,11 +151,17 @@ class App:
 
 @cache
 def start() -> App:
-    """The process's app. A wrong setting ends the process with one line on stderr."""
-    try:
-        return app_of(os.environ)
-    except SettingsError as error:
-        sys.exit(f"oncetask cannot start: {error}")
+    """The process's app. A wrong setting ends the process with one line on stderr.
+
+    pydantic would look through every installed package for plugins of its own, and the lock holds none. What
+    has been imported until here is no garbage: `handlers` stopped looking for any, and it begins here.
+    """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    with uncollected(), left_for_later("importlib.metadata"):
+        try:
+            return app_of(os.environ)
+        except SettingsError as error:
+            sys.exit(f"oncetask cannot start: {error}")
 
 
 def app_of(environment: Mapping[str, str]) -> App:
@@ -168,16 +180,16 @@ def jitter(seconds: float) -> float:
     return secrets.SystemRandom().uniform(0, seconds)
 
 
-def _store(settings: Settings, clock: Clock) -> Store:
+def _store(settings: Settings, clock: Clock) -> "Store":
     scheme, _, place = settings.ledger.partition("://")
-    if scheme == "sqlite":
-        return SqlStore(Path(place))
     if scheme == "dynamodb":
         return _dynamodb_store(settings, place, clock)
-    return SqlStore()
+    from oncetask.ledgers.sql import SqlStore  # noqa: PLC0415 - only who keeps the ledger there
+
+    return SqlStore(Path(place) if scheme == "sqlite" else None)
 
 
-def _dynamodb_store(settings: Settings, table: str, clock: Clock) -> Store:
+def _dynamodb_store(settings: Settings, table: str, clock: Clock) -> "Store":
     from oncetask.ledgers.dynamodb import DynamoDbStore  # noqa: PLC0415 - only who keeps the ledger there
 
     service = _aws_service("dynamodb", settings, clock, settings.dynamodb_endpoint, LedgerUnavailable)
@@ -241,7 +253,9 @@ def _aws_service(
     )
 
 
-def _aws_keys_of_environment(settings: Settings, error: type[Unavailable]) -> AwsKeys:
+def _aws_keys_of_environment(settings: Settings, error: type[Unavailable]) -> "AwsKeys":
+    from oncetask.sigv4 import AwsKeys  # noqa: PLC0415 - only who uses AWS's services needs them
+
     if settings.aws_access_key_id is None or settings.aws_secret_access_key is None:
         raise error("there are no AWS credentials: AWS_ACCESS_KEY_ID is not set")
     token = settings.aws_session_token

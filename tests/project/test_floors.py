@@ -11,8 +11,8 @@ SRC = Path(__file__).resolve().parents[2] / "src"
 FLOORS: tuple[frozenset[str], ...] = tuple(
     frozenset(floor.split())
     for floor in (
-        "errors",
-        "models clock",
+        "errors later",
+        "models clock tea",
         "ledgers verify payloads sigv4 settings kept",
         "routes settling looking credentials secret_values aws ledgers.sql",
         "coalesce ledgers.dynamodb aws_secrets keyless security_center",
@@ -26,12 +26,12 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
 """From the ground up. Packages' own modules only; `oncetask` and `oncetask.handlers` are empty."""
 
 HOMES = {
-    "Tea": {"security_center", "alibaba_sts"},
-    "darabonba": {"security_center", "alibaba_sts"},
-    "alibabacloud_tea_openapi": {"security_center", "alibaba_sts"},
-    "alibabacloud_credentials": {"security_center"},
-    "requests": {"security_center"},
-    "urllib3": {"security_center"},
+    "Tea": {"tea"},
+    "darabonba": {"tea"},
+    "alibabacloud_tea_openapi": {"tea"},
+    "alibabacloud_credentials": {"tea"},
+    "requests": {"tea"},
+    "urllib3": {"tea"},
     "jmespath": {"routes"},
     "aws_lambda_powertools": {"handlers.telemetry"},
     "sqlite3": {"ledgers.sql"},
@@ -42,7 +42,7 @@ HOMES = {
 """What only these modules import; nobody imports what stands in `NOWHERE`."""
 
 NOWHERE = ("boto3", "botocore", "local", "tests", "random", "logging")
-MAY_ALSO = {("logging", "security_center"), ("time", "ledgers.sql"), ("random", "ledgers.dynamodb")}
+MAY_ALSO = {("logging", "tea"), ("time", "ledgers.sql"), ("random", "ledgers.dynamodb")}
 """Tea's loggers are tamed where Tea is; SQLite's switch to WAL waits for other processes' switches; a test
 gives DynamoDB's waits a `Random` of its own.
 """

@@ -2,15 +2,17 @@
 
 import json
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oncetask import wiring
 from oncetask.clock import Deadline
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers.telemetry import emit, emit_sweep
 from oncetask.models import results_document
-from oncetask.sweep import SweepReport
 from oncetask.wiring import App
+
+if TYPE_CHECKING:
+    from oncetask.sweep import SweepReport
 
 MOST_RESULTS = 1000
 MOST_RESULT_BYTES = 4_000_000 - 1_000
@@ -29,6 +31,8 @@ def handler(_event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - any 
 
 def answer(app: App, deadline: Deadline) -> dict[str, Any]:
     """One sweep, logged and counted, also where the ledger fails in the middle of it."""
+    from oncetask.sweep import SweepReport  # noqa: PLC0415 - once `wiring.start` has sped pydantic up
+
     report = SweepReport()
     try:
         handle(app, deadline, report)
@@ -38,12 +42,12 @@ def answer(app: App, deadline: Deadline) -> dict[str, Any]:
     return swept_document(report, emit_sweep(report, app.settings))
 
 
-def handle(app: App, deadline: Deadline, report: SweepReport | None = None) -> SweepReport:
+def handle(app: App, deadline: Deadline, report: "SweepReport | None" = None) -> "SweepReport":
     """One sweep. Raises LedgerUnavailable; a report that was given then tells what was done before."""
     return app.sweeper.sweep(deadline, report)
 
 
-def swept_document(report: SweepReport, documents: list[dict[str, Any]]) -> dict[str, Any]:
+def swept_document(report: "SweepReport", documents: list[dict[str, Any]]) -> dict[str, Any]:
     """The sweep's return value: the counts are complete, the results as many as AWS carries."""
     complete = results_document(documents)
     return {"results": _first(documents), "counts": complete["counts"], **asdict(report.gauges)}

@@ -1,8 +1,9 @@
 """Log lines and metrics of one invocation, by Powertools: the only place that emits anything."""
 
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
@@ -10,14 +11,16 @@ from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import Ama
 from oncetask.errors import Code, Kind
 from oncetask.models import ErrorInfo, Result, Status
 from oncetask.settings import Settings
-from oncetask.submit import Report
-from oncetask.sweep import SweepReport
+
+if TYPE_CHECKING:  # a refusal has neither
+    from oncetask.submit import Report
+    from oncetask.sweep import SweepReport
 
 _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
 _ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError"})
 
 
-def emit(report: Report, settings: Settings) -> list[dict[str, Any]]:
+def emit(report: "Report", settings: Settings) -> list[dict[str, Any]]:
     """Log each result once, count them all, and give them back as JSON data."""
     documents = [result.document() for result in report.results]
     logger = _logger(settings.service, settings.log_level)
@@ -27,7 +30,7 @@ def emit(report: Report, settings: Settings) -> list[dict[str, Any]]:
     return documents
 
 
-def emit_sweep(report: SweepReport, settings: Settings) -> list[dict[str, Any]]:
+def emit_sweep(report: "SweepReport", settings: Settings) -> list[dict[str, Any]]:
     """The same for a sweep, with its gauges, and a line for each thing that it could not see or read."""
     logger = _logger(settings.service, settings.log_level)
     for failed in report.failed_queries:
@@ -58,12 +61,8 @@ def _logger(service: str, level: str) -> Logger:
     return Logger(service=service, level=level)
 
 
-def _emit_report(report: Report, settings: Settings) -> None:
-    _emit_counts(_counts(report), settings)
-    latencies = _metrics(settings)
-    for latency_ms in report.create_latencies_ms:
-        latencies.add_metric("CreateLatencyMs", "Milliseconds", latency_ms)
-    _flush(latencies)
+def _emit_report(report: "Report", settings: Settings) -> None:
+    _emit_counts(_counts(report), settings, latencies_ms=report.create_latencies_ms)
     for route, counts in _counts_by_route(report.results).items():
         _emit_counts_of_route(route, counts, settings)
 
@@ -73,15 +72,22 @@ def _emit_counts_of_route(route: str, counts: Counter[str], settings: Settings) 
     _emit_counts(also_by_route, settings, route=route)
 
 
-def _emit_counts(counts: Counter[str], settings: Settings, **dimensions: str) -> None:
+def _emit_counts(
+    counts: Counter[str], settings: Settings, latencies_ms: Sequence[float] = (), **dimensions: str
+) -> None:
+    """Those that are not zero, and latencies, in one line of the log; no line where there are none."""
+    if not any(counts.values()) and not latencies_ms:
+        return
     metrics = _metrics(settings, **dimensions)
     for name, count in counts.items():
         if count:
             metrics.add_metric(name, "Count", count)
+    for latency_ms in latencies_ms:
+        metrics.add_metric("CreateLatencyMs", "Milliseconds", latency_ms)
     _flush(metrics)
 
 
-def _emit_gauges(report: SweepReport, settings: Settings) -> None:
+def _emit_gauges(report: "SweepReport", settings: Settings) -> None:
     """Zeros included: an alarm tells from them that the sweep runs."""
     gauges = _metrics(settings)
     gauges.add_metric("Waiting", "Count", report.gauges.waiting)
@@ -91,13 +97,13 @@ def _emit_gauges(report: SweepReport, settings: Settings) -> None:
     _flush(gauges)
 
 
-def _operator_errors_without_result(report: SweepReport) -> int:
+def _operator_errors_without_result(report: "SweepReport") -> int:
     """A damaged event has a result, which counts it."""
     queries = sum(failed.kind is Kind.OPERATOR for failed in report.failed_queries)
     return queries + sum(not key.startswith("event/") for key in report.damaged_keys)
 
 
-def _counts(report: Report) -> Counter[str]:
+def _counts(report: "Report") -> Counter[str]:
     counts = Counter(name for result in report.results for name in _metrics_of_result(result))
     counts.update(Adopted=report.adopted, AskedAgain=report.asked_again, SecondTask=report.second_tasks)
     return counts

@@ -9,19 +9,21 @@ import hashlib
 import json
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oncetask import payloads, wiring
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind, LedgerUnavailable, Rejection, SecretUnavailable, Unavailable
 from oncetask.handlers.fronts import Delivery, Reply
 from oncetask.handlers.telemetry import emit, emit_refusal
-from oncetask.ledgers import Event
 from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document
 from oncetask.routes import Origin, Route, events_of_route
-from oncetask.submit import Report
 from oncetask.verify import Scheme, Verdict, verify
 from oncetask.wiring import App
+
+if TYPE_CHECKING:  # a stranger costs little: neither is imported before there is something to record
+    from oncetask.ledgers import Event
+    from oncetask.submit import Report
 
 BODY_BYTES = 256 * 1024
 ITEMS = 500
@@ -114,7 +116,7 @@ class Accepted:
     the command that was given, although the event is recorded and accounted for.
     """
 
-    report: Report
+    report: "Report"
     knows_only_200: bool
 
     def reply(self) -> Reply:
@@ -231,7 +233,7 @@ def _verdict(app: App, delivery: Delivery, scheme: Scheme, body: bytes) -> Verdi
     return verdict
 
 
-def drafts_of(request: VerifiedDelivery, delivery_id: str, now_s: float) -> list[Event | Result]:
+def drafts_of(request: VerifiedDelivery, delivery_id: str, now_s: float) -> "list[Event | Result]":
     """What the delivery asks for under that id. Raises Rejection TooManyItems."""
     route = request.route
     origin = Origin(
@@ -250,14 +252,14 @@ def drafts_of(request: VerifiedDelivery, delivery_id: str, now_s: float) -> list
         return [rejection(error, trigger=Trigger.WEBHOOK, route=route.name, event_id=event_id, now_s=now_s)]
 
 
-def _drafts(app: App, request: VerifiedDelivery) -> list[Event | Result]:
+def _drafts(app: App, request: VerifiedDelivery) -> "list[Event | Result]":
     """Under the delivery's own id; under an earlier one, where its signature came with that before and
     does not cover the id. Raises Rejection TooManyItems, LedgerUnavailable.
     """
     now_s = app.clock.now_s()
     drafts = drafts_of(request, request.delivery_id, now_s)
     route, digest = request.route, request.verdict.signature_digest
-    if digest is None or route.id is not None or not any(isinstance(draft, Event) for draft in drafts):
+    if digest is None or route.id is not None or all(isinstance(draft, Result) for draft in drafts):
         return drafts
     first_id = app.ledger.first_delivery(route.name, digest, request.delivery_id, route.remembered_s())
     return drafts if first_id == request.delivery_id else drafts_of(request, first_id, now_s)
