@@ -12,7 +12,7 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,8 @@ from standardwebhooks import Webhook
 
 from local.bundle import MB, Bundle, bundles, content_digest
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from local.emulator.sts import Federation
+from tests.contract.test_aws_secrets import running_vault
 from tests.e2e.rie import FunctionError, Launcher, Sandbox
 from tests.tools import PROJECT, TOOLS, NotInstallable
 
@@ -72,11 +74,14 @@ def measured(built: Path) -> list[Bundle]:
 def start(launcher: Launcher, built: Path, emulator: Emulator, tmp_path: Path) -> Start:
     """What starts a function by its name, in a sandbox of its own.
 
-    It asks the test's emulator, and shares a ledger with the others unless another is given.
+    It asks the test's emulator, and shares a ledger with the others unless another is given. `more`
+    variables overrule its own.
     """
 
     @contextlib.contextmanager
-    def starting(name: str, *, folder: Path | None = None, ledger: str = "") -> Iterator[Sandbox]:
+    def starting(
+        name: str, *, folder: Path | None = None, ledger: str = "", more: Mapping[str, str] | None = None
+    ) -> Iterator[Sandbox]:
         (function,) = [function for function, handler in FUNCTIONS.items() if handler == name]
         environment = {
             "ONCETASK_REGION": "ap-southeast-1",
@@ -86,6 +91,7 @@ def start(launcher: Launcher, built: Path, emulator: Emulator, tmp_path: Path) -
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
             "AGENT_OFFLINE_TOKEN": TOKEN,
             "CHECK_HOST_SECRET": SECRET,
+            **(more or {}),
         }
         with launcher.running(
             folder or built / function,
@@ -111,6 +117,36 @@ def test_the_timer_makes_a_task_and_remembers_it(start: Start, emulator: Emulato
         assert again["results"][0]["task_id"] == first["results"][0]["task_id"]
         assert [task.type for task in emulator.tasks] == ["ASSETS_COLLECTION"] * 2
         assert emulator.connections == 1
+
+
+def test_the_timer_works_without_a_stored_key(start: Start, emulator: Emulator) -> None:
+    """Keyless: the function's role is vouched for once, and its lent keys serve the second tick, too."""
+    no_keys = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ""}
+    with (
+        Federation(emulator) as federation,
+        start("timer", more=federation.environment() | no_keys) as sandbox,
+    ):
+        first = sandbox.invoke(tick(hour=1))
+        second = sandbox.invoke(tick(hour=2))
+
+        assert statuses(first) + statuses(second) == ["created", "created"]
+        assert len(federation.aws.issued) == len(federation.lent) == 1
+
+
+def test_the_timer_works_with_a_key_from_secrets_manager(start: Start, emulator: Emulator) -> None:
+    """The access key is a secret of AWS's, read by the function's own role."""
+    key = {
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+    }
+    with running_vault() as vault:
+        secret_id = vault.create_secret(SecretString=json.dumps(key))
+        mode = {"ONCETASK_CREDENTIALS": f"secretsmanager:{secret_id}"} | dict.fromkeys(key, "")
+        with start("timer", more=vault.environment(**mode)) as sandbox:
+            answer = sandbox.invoke(tick(hour=1))
+
+            assert statuses(answer) == ["created"]
+            assert len(emulator.tasks) == 1
 
 
 def test_a_tick_that_is_none_is_rejected(start: Start, emulator: Emulator) -> None:
