@@ -604,7 +604,7 @@ def _checked_document(outcome: Outcome) -> dict[str, Any]:
     _hold(set(answer) - {"statusDescription"} == expected, "an answer is status, headers and body")
     document: dict[str, Any] = json.loads(answer["body"])
     expected_keys = {"results", "counts"} | (set() if document["results"] else {"error"})
-    _hold(set(document) == expected_keys, "the body is the document of section 7")
+    _hold(set(document) == expected_keys, "the body is the document of results")
     return document
 
 

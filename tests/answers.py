@@ -1,4 +1,4 @@
-"""Section 8 of the contract as data: what Security Center answers, and what becomes of the event.
+"""What Security Center answers, and what becomes of the event, as data.
 
 One table for every test that is about answers, and for the README's own table (`says`).
 """

@@ -262,7 +262,7 @@ def test_an_answer_after_the_claims_end_is_taken_while_nobody_knows_better(make_
 
 
 def test_an_answer_after_the_ask_was_repeated_is_a_second_task(make_world: MakeWorld) -> None:
-    """The limit of section 8: the service showed nothing for so long. It is counted once, and told."""
+    """The README's limit: the service showed nothing for so long. It is counted once, and told."""
     world = make_world()
     world.emulator.behaviour.list_lag_s = 250
     world.app.ledger = Ledger(HookedStore(), world.clock)

@@ -1,4 +1,4 @@
-"""Looking for lost answers, sweep by sweep: section 8 of the contract on one clock with the emulator."""
+"""Looking for lost answers, sweep by sweep, on one clock with the emulator."""
 
 from collections.abc import Callable, Iterator
 

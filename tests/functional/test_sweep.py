@@ -1,4 +1,4 @@
-"""The sweep from end to end: section 10 of the contract on one clock with the emulator, and what several
+"""The sweep from end to end on one clock with the emulator, and what several
 sweeps, damaged records and a failing ledger do to it.
 """
 
@@ -158,7 +158,7 @@ def test_an_event_that_is_not_due_waits(world: World) -> None:
     assert (early.results, one(late.results).status) == ([], Status.CREATED)
 
 
-# -- section 8 as the sweep meets it --------------------------------------------------------------
+# -- answers as the sweep meets them --------------------------------------------------------------
 
 
 @each_row

@@ -1,4 +1,4 @@
-"""What the timer function promises: sections 4, 6, 7 and 8 of the contract, against a real ledger and the
+"""What the timer function promises, against a real ledger and the
 emulator; and, in processes of their own, what it prints and how it starts.
 """
 

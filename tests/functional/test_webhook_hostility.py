@@ -132,7 +132,7 @@ def test_no_route_says_its_secret(webhook: Target, route: str, payload: object) 
     [
         ({"statusCode": 500}, "a status"),
         ({"body": '{"results":[],"counts":{},"error":{"code":"MediaType"}}'}, "went on after 401"),
-        ({"body": '{"results":[],"counts":{}}'}, "section 7"),
+        ({"body": '{"results":[],"counts":{}}'}, "the document of results"),
         ({"body": '{"results":[{"error":null}],"counts":{}}'}, "was accepted"),
         ({"headers": {"x": SECRETS["TOKEN"]}}, "a secret"),
     ],

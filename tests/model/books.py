@@ -304,7 +304,7 @@ class Audit:
     # -- tasks --------------------------------------------------------------------------------
 
     def _check_tasks_of(self, marker: str, tasks: list[Task]) -> None:
-        """No event has two tasks, but where a limit of the contract's section 8 explains it."""
+        """No event has two tasks, but where a limit that the README names explains it."""
         for task, next_task in pairwise(tasks):
             cause = self._why_not_seen(task, self.made.sent_s(next_task))
             event = self._event_of(marker)

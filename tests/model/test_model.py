@@ -1,4 +1,4 @@
-"""No accepted event is lost, none makes two tasks but where section 8 says so, every one is accounted for."""
+"""No accepted event is lost, none makes two tasks but by the README's limits, every one is accounted for."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -43,7 +43,7 @@ FUNCTION = "AWS::Lambda::Function"
 SCHEDULE = "AWS::Scheduler::Schedule"
 API_LIMIT_S = 30  # an HTTP API's integration ends then, whatever the function's own limit
 SCHEDULE_ARN = "arn:aws:scheduler:eu-central-1:123456789012:schedule/oncetask/{name}"
-METRICS = {  # contract, section 11
+METRICS = {  # README, Metrics
     *(
         "Created",
         "Duplicate",

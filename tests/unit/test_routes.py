@@ -389,7 +389,7 @@ def test_a_failing_item_does_not_hold_up_the_others() -> None:
     ],
 )
 def test_ids_are_made_as_documented(keys: dict[str, Any], origin: Origin, expected: list[str]) -> None:
-    """Base, own id, index: section 6 of the contract."""
+    """Base, own id, index."""
     made = events_of_route(route(**keys), {"k": "own", "items": [{"k": "x"}, {"k": 7}]}, origin)
 
     assert [one.event_id for one in made] == expected
