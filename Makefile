@@ -91,7 +91,7 @@ build-%: setup
 	@cp -R src/oncetask src/routes.toml "$(ARTIFACTS_DIR)"
 	@rm -rf "$(ARTIFACTS_DIR)/bin" "$(ARTIFACTS_DIR)/.lock"
 	@sed -i.old '/^bin\//d' "$(ARTIFACTS_DIR)"/*.dist-info/RECORD && rm "$(ARTIFACTS_DIR)"/*.dist-info/RECORD.old
-	@find "$(ARTIFACTS_DIR)" -name __pycache__ -type d -prune -exec rm -r {} +
+	@find "$(ARTIFACTS_DIR)" \( -name __pycache__ -o -name tests \) -type d -prune -exec rm -r {} +
 	@$(PYTHON) -m compileall -q -j 0 -s "$(ARTIFACTS_DIR)" -p /var/task --invalidation-mode unchecked-hash "$(ARTIFACTS_DIR)"
 
 deploy: build ## build, and bring it into AWS; the first time with DEPLOY=--guided

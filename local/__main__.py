@@ -1,6 +1,7 @@
 """The command line: `python -m local COMMAND`; the Makefile's targets are these."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ def main() -> None:
         arguments.command(arguments)
     except OnceTaskError as error:
         sys.exit(f"oncetask: {error}")
+    except BrokenPipeError:  # who read our lines, such as `head`, has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print()  # how the servers are meant to be ended
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from local import show
 from oncetask.errors import Code, DamagedRecord, OnceTaskError
 from oncetask.ledgers import Ask, Event
-from oncetask.models import Answer, Outcome, Result, Status, instant
+from oncetask.models import Answer, Outcome, Result, Status, instant, results_document
 from oncetask.submit import OLDEST_OPEN, damaged
 from oncetask.sweep import given_up
 from oncetask.wiring import App, app_of
@@ -40,7 +40,7 @@ def main(action: str, event_id: str | None, task_id: str | None) -> None:
     elif action == "show":
         _print_event(app, event_id)
     else:
-        show.results([result.document() for result in changed(app, action, event_id, task_id)])
+        _answer(changed(app, action, event_id, task_id))
 
 
 def changed(app: App, action: str, event_id: str, task_id: str | None) -> list[Result]:
@@ -55,6 +55,10 @@ def changed(app: App, action: str, event_id: str, task_id: str | None) -> list[R
     return _adopt(app, event, ask, task_id)
 
 
+def _answer(results: list[Result]) -> None:
+    show.answer(results_document([result.document() for result in results]))
+
+
 # -- looking --------------------------------------------------------------------------------------
 
 
@@ -64,7 +68,7 @@ def _print_waiting(app: App) -> None:
     results = [event.result() for event in read.records]
     results += [damaged(key.removeprefix("event/"), app.clock.now_s()) for key in read.damaged_keys]
     if not sys.stdout.isatty():
-        show.results([result.document() for result in results])
+        _answer(results)
         return
     due = {event.event_id: instant(event.due_s) for event in read.records if event.status is Status.PENDING}
     show.table(
@@ -81,7 +85,7 @@ def _row(result: Result, due: str) -> list[str]:
 def _print_event(app: App, event_id: str) -> None:
     """The event's result, and then its last ask, where it has one."""
     event = _event(app, event_id)
-    show.results([event.result().document()])
+    _answer([event.result()])
     ask = _ask_of(app, event)
     if ask is None:
         return

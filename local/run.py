@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from oncetask.errors import OnceTaskError, Rejection
 from oncetask.handlers import timer, webhook
 from oncetask.handlers.fronts import Delivery
+from oncetask.models import results_document
 from oncetask.wiring import app_of
 
 
@@ -32,13 +33,8 @@ def main(path: Path | None, *, live: bool, keyless: bool) -> None:
 
 
 def _run_samples(*, keyless: bool) -> None:
-    rows = [
-        (path, document)
-        for path in documents()
-        for document in _documents_of(_of_case(path, keyless=keyless))
-    ]
-    show.results(
-        [document for _, document in rows], titles=[str(path.relative_to(EVENTS)) for path, _ in rows]
+    show.answers(
+        (str(path.relative_to(EVENTS)), _document(_of_case(path, keyless=keyless))) for path in documents()
     )
 
 
@@ -73,15 +69,13 @@ def _is_http(event: object) -> bool:
 
 
 def _print(path: Path, handled: Handled) -> None:
-    documents_of = list(_documents_of(handled))
-    show.results(documents_of, titles=[path.name] * len(documents_of))
+    show.answers([(path.name, _document(handled))])
 
 
-def _documents_of(handled: Handled) -> Iterator[dict[str, Any]]:
-    """Its results as JSON data; a refused delivery has none, and is shown as what its sender was told."""
+def _document(handled: Handled) -> dict[str, Any]:
+    """Its results and counts; of a refused delivery what its sender was told."""
     if isinstance(handled, webhook.Refusal):
-        yield json.loads(handled.reply().body)
-        return
+        refused: dict[str, Any] = json.loads(handled.reply().body)
+        return refused
     report = handled.report if isinstance(handled, webhook.Accepted) else handled
-    for result in report.results:
-        yield result.document()
+    return results_document([result.document() for result in report.results])

@@ -21,16 +21,46 @@ STYLES = {
 }
 
 
-def results(documents: Iterable[Mapping[str, Any]], *, titles: Sequence[str] = ()) -> None:
-    """Print result documents; on a terminal as a table, a title (say, the event's file) before each."""
+def results(documents: Iterable[Mapping[str, Any]]) -> None:
+    """Print results as they come: a line each in a pipe, a table on a terminal."""
     documents = list(documents)
-    if not sys.stdout.isatty():
+    if sys.stdout.isatty():
+        table(NAMES, map(_row, documents))
+    else:
         for document in documents:
-            print(json.dumps(document, ensure_ascii=False, separators=(",", ":")))
-        sys.stdout.flush()
+            _print_line(document)
+
+
+def answer(document: Mapping[str, Any]) -> None:
+    """Print `{"results", "counts"}`: a line in a pipe, a table on a terminal."""
+    if sys.stdout.isatty():
+        table(NAMES, map(_row, document["results"]))
+    else:
+        _print_line(document)
+
+
+def answers(answered: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+    """Print what events came to, `{"results", "counts"}` each: a line each in a pipe; on a terminal one
+    table, with a title (say, the event's file) before each result.
+    """
+    if not sys.stdout.isatty():
+        for _, document in answered:
+            _print_line(document)
         return
-    names = [*(["event document"] if titles else []), "status", "event id", "task id", "why"]
-    table(names, [[*titles[i : i + 1], *_row(document)] for i, document in enumerate(documents)])
+    rows = [[title, *_row(result)] for title, document in answered for result in _results(document)]
+    table(["event document", *NAMES], rows)
+
+
+NAMES = ("status", "event id", "task id", "why")
+
+
+def _print_line(document: Mapping[str, Any]) -> None:
+    print(json.dumps(document, ensure_ascii=False, separators=(",", ":")), flush=True)
+
+
+def _results(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Its results; a refused delivery has none, and is shown as what its sender was told."""
+    return [document] if "error" in document else list(document["results"])
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:

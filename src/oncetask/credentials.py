@@ -38,6 +38,10 @@ class Credentials(Protocol):
     def keys(self) -> Keys:
         """Keys that are valid now. Raises CredentialsUnavailable."""
 
+    @property
+    def renewable(self) -> bool:
+        """Whether there can be newer keys: then an ask may take a second call."""
+
     def renew(self) -> bool:
         """Forget what is cached, if there can be something newer: whether there can."""
 
@@ -47,6 +51,11 @@ class FixedKeys:
     """Keys that the environment gave at start; None where it gave none."""
 
     given: Keys | None
+
+    @property
+    def renewable(self) -> bool:
+        """See `Credentials`: the environment of a process never changes."""
+        return False
 
     def keys(self) -> Keys:
         """See `Credentials`."""
@@ -58,7 +67,7 @@ class FixedKeys:
         return self.given
 
     def renew(self) -> bool:
-        """See `Credentials`: the environment of a process never changes."""
+        """See `Credentials`."""
         return False
 
 
@@ -68,6 +77,11 @@ class FetchedKeys:
     def __init__(self, fetch: Callable[[], Dated[Keys]], clock: Clock) -> None:
         """`fetch` raises CredentialsUnavailable."""
         self._kept = Kept(fetch, clock, failure_s=FAILURE_S)
+
+    @property
+    def renewable(self) -> bool:
+        """See `Credentials`."""
+        return True
 
     def keys(self) -> Keys:
         """See `Credentials`."""

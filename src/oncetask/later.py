@@ -41,6 +41,20 @@ def left_for_later(*names: str) -> Iterator[None]:
 
 
 @contextmanager
+def kept_out(*names: str) -> Iterator[None]:
+    """Inside the block these modules, where they are not loaded yet, cannot be imported, as if they were not
+    there; afterwards they can.
+    """
+    absent = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type] # None: Python's own sign for it
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+@contextmanager
 def uncollected() -> Iterator[None]:
     """No garbage is looked for inside the block, and never again among what stays from it."""
     gc.disable()

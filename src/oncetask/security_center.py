@@ -201,6 +201,10 @@ class SecurityCenter:
         """The longest that one call may take, connecting and reading."""
         return (self._connect_timeout_ms + self._read_timeout_ms) / 1000
 
+    def ask_timeout_s(self) -> float:
+        """The longest that one ask may take: its call, and a second one where keys can be renewed."""
+        return self.call_timeout_s() * (2 if self._credentials.renewable else 1)
+
     def has_time(self, deadline: Deadline) -> bool:
         """Whether a call may still begin."""
         return deadline.left_s() - MARGIN_S >= SHORTEST_CALL_S

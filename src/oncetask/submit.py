@@ -32,8 +32,8 @@ if TYPE_CHECKING:  # Tea is not imported before somebody asks
 
 CLAIM_SLACK_S = 5.0
 """A claim ends this long after its own call must have ended."""
-BEFORE_CALL_S = 2.0
-"""What a claim allows for recording the ask, and for the margin that a call keeps to its deadline."""
+BEFORE_CALL_S = 1.5
+"""What a claim allows for the margin that a call keeps to its deadline, and for recording the ask."""
 PLACE_PATIENCE_S = 1.0
 PLACE_POLL_S = 0.02
 OLDEST_OPEN = 2000
@@ -243,7 +243,7 @@ class Submitter:
 
     def claim_ends_s(self, deadline: Deadline) -> float:
         """When a claim ends that is taken now: 5 s after its call, repeated with new keys, has ended."""
-        call_s = BEFORE_CALL_S + 2 * self.security_center().call_timeout_s()
+        call_s = BEFORE_CALL_S + self.security_center().ask_timeout_s()
         return self.clock.now_s() + max(0.0, min(deadline.left_s(), call_s)) + CLAIM_SLACK_S
 
     def _take_place(self, task_type: str, limits: Limits) -> Kept[Place] | None:

@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 LONGEST_S = 50.0
 BEFORE_INVOCATION_ENDS_S = 5.0
 LEASE_SLACK_S = 5.0
+CALL_MARGIN_S = 1.0
+"""A call ends a second before its deadline; a sweep, which ends before its invocation, has that second."""
 LOST_AFTER_S = 86_400
 WATCHED_S = 3_600
 """How long after an ask was repeated the first sending's task is still watched for."""
@@ -95,7 +97,7 @@ class Sweeper:
         lease = ledger.take_lease(math.ceil(clock.now_s() + length_s + LEASE_SLACK_S))
         if lease is not None:
             try:
-                _Pass(self, report, Deadline.after(length_s, clock)).run()
+                _Pass(self, report, Deadline.after(length_s + CALL_MARGIN_S, clock), length_s).run()
             finally:
                 ledger.give_lease_back(lease)
         report.gauges = self.gauges()
@@ -121,6 +123,7 @@ class _Pass:
     sweeper: Sweeper
     report: SweepReport
     deadline: Deadline
+    length_s: float
     results: dict[str, Result] = field(default_factory=dict)
     closed_types: set[str] = field(default_factory=set)
     asked_ids: set[str] = field(default_factory=set)
@@ -154,6 +157,11 @@ class _Pass:
 
     def _in_time(self) -> bool:
         return self._security_center.has_time(self.deadline)
+
+    def _in_time_to_ask(self) -> bool:
+        """Not so late that the sweep's end would cut the answer off, and make a lost one of it."""
+        needs_s = min(self._security_center.call_timeout_s(), self.length_s / 2)
+        return self._in_time() and self.deadline.left_s() - CALL_MARGIN_S >= needs_s
 
     # -- what runs ----------------------------------------------------------------------------
 
@@ -405,7 +413,7 @@ class _Pass:
 
     def _ask_again(self, ask: Ask) -> bool:
         """Send the ask once more, under a claim of our own; whether it is resolved now."""
-        if self.stopped or not self._in_time():
+        if self.stopped or not self._in_time_to_ask():
             return False
         again = ask.model_copy(
             update={
@@ -438,7 +446,7 @@ class _Pass:
             group = queue.popleft()
             if group[0].request.task_type in self.closed_types:
                 continue
-            if not self._in_time():
+            if not self._in_time_to_ask():
                 break
             queue.extendleft(reversed(groups(self._ask(group, shared_by))))
         self.report.events_per_task = sum(shared_by) / len(shared_by) if shared_by else 0.0
@@ -503,7 +511,7 @@ class _Pass:
 
     def _give_up(self, event: Event) -> None:
         """Where the time has run out, the next sweep does."""
-        if self.deadline.left_s() <= 0:
+        if self.deadline.left_s() <= CALL_MARGIN_S:
             return
         code = Code.OUTCOME_UNKNOWN if event.doubtful or event.status is Status.UNKNOWN else Code.EXPIRED
         failed = given_up(event, code, self._now_s())

@@ -635,6 +635,7 @@ class RenewableKeys:
     lasting_s: float = 0.0
     clock: FakeClock = field(default_factory=FakeClock)
     renewals: int = 0
+    renewable: bool = True
 
     def keys(self) -> Keys:
         """See `Credentials`."""

@@ -85,8 +85,8 @@ def lines(text: str) -> list[dict[str, Any]]:
 # -- looking --------------------------------------------------------------------------------------
 
 
-def test_list_prints_what_is_open_as_json_lines(run: Run, world: World) -> None:
-    """In a pipe: a result a line, oldest first, with its reason; what has ended is not there."""
+def test_list_prints_what_is_open_as_json(run: Run, world: World) -> None:
+    """In a pipe: results, oldest first, with its reason; what has ended is not there."""
     world.emulator.script(CapReached())
     world.record(world.draft("a"))
     world.sweep()
@@ -95,9 +95,9 @@ def test_list_prints_what_is_open_as_json_lines(run: Run, world: World) -> None:
 
     printed = run("list")
 
-    assert [
-        (r["event_id"], r["status"], r["error"] and r["error"]["code"]) for r in lines(printed.stdout)
-    ] == [
+    [document] = lines(printed.stdout)
+    assert document["counts"]["pending"] == 2
+    assert [(r["event_id"], r["status"], r["error"] and r["error"]["code"]) for r in document["results"]] == [
         (ID, "pending", "OnceTaskLimitExceeded"),
         ("webhook:agents:b", "pending", None),
     ]
@@ -106,9 +106,9 @@ def test_list_prints_what_is_open_as_json_lines(run: Run, world: World) -> None:
 
 def test_show_prints_the_event_and_its_ask(run: Run, ambiguous: World) -> None:
     """The candidates are what an operator needs to decide."""
-    result, ask = lines(run("show", "--id", ID).stdout)
+    document, ask = lines(run("show", "--id", ID).stdout)
 
-    assert result == ambiguous.event("a").result().document()
+    assert document["results"] == [ambiguous.event("a").result().document()]
     assert set(ask["ask"]["candidates"]) == {task.task_id for task in ambiguous.emulator.tasks}
     assert (ask["ask"]["state"], ask["ask"]["sendings"]) == ("left to the operator", 1)
     assert ask["ask"]["event_ids"] == [ID, "webhook:agents:b"]
@@ -136,8 +136,9 @@ def test_what_cannot_be_done_is_said_in_one_line(
 
 def test_retry_prints_the_result_of_what_it_changed(run: Run, ambiguous: World) -> None:
     """A result like any other."""
-    [result] = lines(run("retry", "--id", ID).stdout)
+    [document] = lines(run("retry", "--id", ID).stdout)
 
+    [result] = document["results"]
     assert (result["event_id"], result["status"], result["error"]) == (ID, "pending", None)
     assert ambiguous.statuses("a") == [Status.PENDING]
 

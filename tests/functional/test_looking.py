@@ -369,6 +369,18 @@ def test_a_task_of_ours_from_before_hides_nothing(world: World) -> None:
     assert (report.asked_again, world.statuses("a")) == (1, [Status.CREATED])
 
 
+def test_an_ambiguous_event_does_not_hold_later_ones_up(world: World) -> None:
+    """Its type is asked for at once again: what is left to the operator is not waiting for its turn."""
+    lose(world, ResetAfter())
+    world.emulator.add_foreign(CHECK)
+    world.sweep_after(5)
+
+    report = world.record(world.draft("later", submit="now"))
+
+    assert error_code(world.event("a")) == "Ambiguous"
+    assert [result.status for result in report.results] == [Status.CREATED]
+
+
 # -- ambiguous ------------------------------------------------------------------------------------
 
 

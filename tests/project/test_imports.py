@@ -114,3 +114,24 @@ def test_a_refused_delivery_loads_little() -> None:
     loaded = set(names) - set(sys.stdlib_module_names) - {"__main__"}
     assert status == 401
     assert {name for name in loaded if not name.startswith("_")} <= A_REFUSED_DELIVERY_LOADS
+
+
+def test_boto_is_left_alone_where_the_runtime_has_it(tmp_path: Path) -> None:
+    """AWS's runtime has both on its path; nothing here, Powertools included, may load them."""
+    for name in ("boto3", "botocore"):
+        (tmp_path / f"{name}.py").write_text("", encoding="utf-8")
+    script = (
+        "import sys; from oncetask.handlers import sweep, timer, webhook\n"
+        "for module in (sweep, timer, webhook): module.handler({}, None)\n"
+        "sys.exit(bool({'boto3', 'botocore'} & sys.modules.keys()))"
+    )
+    path = os.pathsep.join([str(PROJECT / "src"), str(tmp_path)])
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONPATH": path},
+        stdout=subprocess.DEVNULL,
+        check=False,
+    )
+
+    assert done.returncode == 0

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from aws_lambda_powertools import Logger
-from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
-
 from oncetask.errors import Code, Kind
+from oncetask.later import kept_out
 from oncetask.models import ErrorInfo, Result, Status
 from oncetask.settings import Settings
+
+with kept_out("boto3", "botocore"):  # Powertools loads it where the runtime has it, to name itself there
+    from aws_lambda_powertools import Logger
+    from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 if TYPE_CHECKING:  # a refusal has neither
     from oncetask.submit import Report

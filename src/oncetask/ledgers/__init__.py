@@ -171,10 +171,9 @@ class Event(Record):
         """Its place among the open events: age first, then what a look at the index alone must tell."""
         if not self.waits:
             return None
-        due = self.due_s if self.status is Status.PENDING else 0
-        return (
-            f"{int(self.received_s * 1000):014d}.{self.order:05d}|{self.request.task_type}|{int(due * 1000)}"
-        )
+        age = f"{int(self.received_s * 1000):014d}.{self.order:05d}"
+        due = str(int(self.due_s * 1000)) if self.status is Status.PENDING else ""
+        return f"{age}|{self.request.task_type}|{due}"
 
     def result(self) -> Result:
         """Where the event stands."""
