@@ -89,6 +89,15 @@ def test_every_file_that_is_linked_exists() -> None:
     assert [link for link in links if not (ROOT / link).exists()] == []
 
 
+def test_the_table_of_senders_is_their_pages() -> None:
+    """Row by row; only the links lead further."""
+    page = (ROOT / "docs" / "senders.md").read_text(encoding="utf-8")
+    start = page.index("| sender |")
+    table = page[start : page.index("\n\n", start)].replace("](#", "](docs/senders.md#")
+
+    assert table in README.read_text(encoding="utf-8")
+
+
 def test_the_picture_of_the_inside_is_the_floors() -> None:
     """From the top down, the modules that the floors test holds."""
     picture = README.read_text(encoding="utf-8").split("## Inside\n\n")[1].split("\n\n")[0]
