@@ -37,7 +37,7 @@ def _parse_json(body: bytes) -> Any:  # noqa: ANN401
         payload = json.loads(body.decode("utf-8-sig"), parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError):
         raise _unreadable("JSON") from None
-    if body.count(b"[") + body.count(b"{") > DEPTH and _is_deeper_than(DEPTH, payload):
+    if body.count(b"[") + body.count(b"{") > DEPTH and is_deeper_than(DEPTH, payload):
         raise _unreadable("JSON of a sensible depth")
     if b"\\u" in body and not _is_unicode(payload):
         raise _unreadable("Unicode text")
@@ -69,7 +69,8 @@ def _finite(text: str) -> float:
     return number
 
 
-def _is_deeper_than(depth: int, payload: object) -> bool:
+def is_deeper_than(depth: int, payload: object) -> bool:
+    """Whether objects and lists nest over that many levels in it."""
     level = [payload]
     for _ in range(depth):
         level = [inner for value in level for inner in _inside(value)]

@@ -38,6 +38,7 @@ from oncetask.models import (
     ignored,
     rejection,
 )
+from oncetask.payloads import is_deeper_than
 from oncetask.verify import Scheme
 
 if TYPE_CHECKING:  # the ledger is not imported before there is something to record
@@ -557,7 +558,7 @@ def _checked_request(
     check = _PARAM_CHECKS.get(task_type)
     if check is not None:
         check(param)
-    if not _ends_within(param, PARAM_LEVELS):
+    if is_deeper_than(PARAM_LEVELS, param):
         raise Rejection(Code.BAD_PARAM, f"Param nests deeper than {PARAM_LEVELS} levels")
     try:
         request = TaskRequest(
@@ -572,21 +573,6 @@ def _checked_request(
             f"the request line would have {size_bytes} bytes, over {REQUEST_LINE_BYTES}",
         )
     return request
-
-
-def _ends_within(value: object, levels: int) -> bool:
-    level = [value]
-    for _ in range(levels):
-        level = [inner for outer in level for inner in _inside(outer)]
-        if not level:
-            return True
-    return False
-
-
-def _inside(value: object) -> Iterable[Any]:
-    if isinstance(value, dict):
-        return value.values()
-    return value if isinstance(value, list) else ()
 
 
 def _check_problem_check(param: Mapping[str, Any]) -> None:
