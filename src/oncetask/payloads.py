@@ -71,18 +71,17 @@ def _finite(text: str) -> float:
 
 def is_deeper_than(depth: int, payload: object) -> bool:
     """Whether objects and lists nest over that many levels in it."""
-    level = [payload]
+    level = [payload] if isinstance(payload, (dict, list)) else []
     for _ in range(depth):
-        level = [inner for value in level for inner in _inside(value)]
+        level = [
+            inner
+            for outer in filter(None, level)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, (dict, list))
+        ]
         if not level:
             return False
     return True
-
-
-def _inside(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 def _is_unicode(payload: object) -> bool:

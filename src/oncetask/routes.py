@@ -558,20 +558,20 @@ def _checked_request(
     check = _PARAM_CHECKS.get(task_type)
     if check is not None:
         check(param)
-    if is_deeper_than(PARAM_LEVELS, param):
-        raise Rejection(Code.BAD_PARAM, f"Param nests deeper than {PARAM_LEVELS} levels")
     try:
         request = TaskRequest(
             task_type=task_type, task_name=task_name or task_type, param=param, source=source or SOURCE
         )
         size_bytes = request.line_bytes()
-    except ValueError:  # numbers that are none, lone surrogates
+    except (ValueError, RecursionError):  # numbers that are none, lone surrogates
         raise Rejection(Code.BAD_PARAM, "Param holds what JSON cannot carry") from None
     if size_bytes > REQUEST_LINE_BYTES:
         raise Rejection(
             Code.REQUEST_TOO_LARGE,
             f"the request line would have {size_bytes} bytes, over {REQUEST_LINE_BYTES}",
         )
+    if is_deeper_than(PARAM_LEVELS, param):
+        raise Rejection(Code.BAD_PARAM, f"Param nests deeper than {PARAM_LEVELS} levels")
     return request
 
 
