@@ -1,7 +1,6 @@
 """Time as the rest of the code sees it: injected, never read. Only `wiring` makes the real clock."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Clock(Protocol):
@@ -17,8 +16,7 @@ class Clock(Protocol):
         """Wait."""
 
 
-@dataclass(frozen=True, slots=True)
-class Deadline:
+class Deadline(NamedTuple):
     """A moment by which something must have ended."""
 
     clock: Clock

@@ -46,11 +46,11 @@ class Credentials(Protocol):
         """Forget what is cached, if there can be something newer: whether there can."""
 
 
-@dataclass(frozen=True, slots=True)
 class FixedKeys:
     """Keys that the environment gave at start; None where it gave none."""
 
-    given: Keys | None
+    def __init__(self, given: Keys | None) -> None:
+        self._given = given
 
     @property
     def renewable(self) -> bool:
@@ -59,12 +59,12 @@ class FixedKeys:
 
     def keys(self) -> Keys:
         """See `Credentials`."""
-        if self.given is None:
+        if self._given is None:
             raise CredentialsUnavailable(
                 "there is no access key: set ALIBABA_CLOUD_ACCESS_KEY_ID and"
                 " ALIBABA_CLOUD_ACCESS_KEY_SECRET, or another ONCETASK_CREDENTIALS"
             )
-        return self.given
+        return self._given
 
     def renew(self) -> bool:
         """See `Credentials`."""

@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from oncetask.clock import Clock
 from oncetask.errors import Unavailable
@@ -11,11 +11,11 @@ RETRY_S = 30.0
 """After a fetch that failed, the old value is given for so long before the next is tried."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Dated[T]:
     """A value, until when nobody asks for a newer one, and until when it may be used at all."""
 
-    value: T = field(repr=False)
+    value: T
     fresh_until_s: float
     good_until_s: float
 

@@ -10,7 +10,7 @@ what of its name, Source and targets is shown:
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from oncetask.ledgers import Ask, TaskOwner
 from oncetask.models import Task
@@ -21,20 +21,17 @@ LOOKS_S = (5, 30, 90)
 """When a lost answer is looked for, in seconds after the last sending; the last look is ONCETASK_LOOK_S."""
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """The task that is the ask's."""
 
     task_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class NothingYet:
+class NothingYet(NamedTuple):
     """Nothing that could be the ask's task is shown."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unclear:
+class Unclear(NamedTuple):
     """Nobody can tell; these tasks could be the ask's."""
 
     candidates: tuple[str, ...]

@@ -5,10 +5,9 @@ snake_case around them.
 """
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlencode
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -163,8 +162,7 @@ class Answer(Ours):
 type EndState = Literal["SUCCESS", "FAIL", "TIMEOUT"]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How a task ended; None where the service does not say it."""
 
     state: EndState
@@ -173,16 +171,14 @@ class Ended:
     total_count: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(NamedTuple):
     """How far one task is: its state in the service's word, None where nothing shows the task."""
 
     state: str | None = None
     ended: Ended | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
+class Task(NamedTuple):
     """A task as a query shows it; what the service left out, or left empty, is None.
 
     `targets` are server UUIDs, and perhaps not yet all of the task's. `started_s` and the end are the

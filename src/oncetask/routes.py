@@ -9,9 +9,8 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 import jmespath
 from jmespath.exceptions import JMESPathError
@@ -22,6 +21,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -39,7 +39,7 @@ from oncetask.models import (
     rejection,
 )
 from oncetask.payloads import is_deeper_than
-from oncetask.verify import Scheme
+from oncetask.verify import Scheme, scheme_of
 
 if TYPE_CHECKING:  # the ledger is not imported before there is something to record
     from oncetask.ledgers import Event
@@ -193,7 +193,7 @@ class Route(BaseModel):
     allow: tuple[TaskType, ...] = ()
     keep_s: Annotated[Seconds, Field(ge=600)] | None = None
     expire_s: Annotated[Seconds, Field(ge=1)] = WEEK_S
-    verify: Scheme | None = None
+    verify: Annotated[Scheme, PlainValidator(scheme_of)] | None = None
 
     @model_validator(mode="after")
     def _keys_fit_together(self) -> Self:
@@ -281,13 +281,9 @@ def _in_one_line(error: ValidationError) -> str:
     """The first mistake as `key: what is wrong`, without the value that is wrong."""
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     keys = [_shown(key) for key in first["loc"]]
-    if keys[:1] == ["verify"]:
-        del keys[1:2]  # the scheme, which pydantic names there
     says = {
         "missing": "is missing",
         "extra_forbidden": "there is no such key",
-        "union_tag_not_found": "scheme is missing",
-        "union_tag_invalid": f"scheme must be one of {', '.join(_SCHEMES)}",
     }.get(first["type"], first["msg"].removeprefix("Value error, "))
     return f"{'.'.join(keys)}: {says}" if keys else says
 
@@ -298,14 +294,7 @@ def _shown(key: object) -> str:
     return text if _PLAIN_KEY.fullmatch(text) else ascii(text[:64])
 
 
-_SCHEMES = (
-    *("standard-webhooks", "github", "grafana", "slack", "hmac"),
-    *("bearer", "basic", "token", "none"),
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a payload came from: what its events' ids and times are made of.
 
     `changing_keys`: the item's keys that may differ between two deliveries of the same event.

@@ -17,9 +17,8 @@ import re
 import ssl
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 from pydantic import ValidationError
 
@@ -148,8 +147,7 @@ class _TeaCredential:
 # -- calls ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """Where Security Center listens: host, or host:port, and whether with TLS."""
 
     host: str
@@ -161,8 +159,7 @@ class Endpoint:
         return "HTTPS" if self.tls else "HTTP"
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(NamedTuple):
     """An answer below HTTP status 400: any JSON."""
 
     body: object
@@ -356,8 +353,7 @@ class SecurityCenter:
 # -- what it came to ------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Translator:
+class Translator(NamedTuple):
     """What an answer means, or its absence. `hide` takes the keys out of a text."""
 
     cap_codes: frozenset[str]

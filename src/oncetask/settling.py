@@ -11,7 +11,7 @@ lost ─────────────────→ unknown, until it is
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from oncetask.errors import Kind
 from oncetask.ledgers import Ask, Event
@@ -25,8 +25,7 @@ BACKOFF_S = {Kind.REMOTE: (5, 300), Kind.OPERATOR: (15, 900)}
 MOST_DOUBLINGS = 16
 
 
-@dataclass(frozen=True, slots=True)
-class Settlement:
+class Settlement(NamedTuple):
     """An answered ask, about to be applied to its events. Applied twice, it changes nothing more."""
 
     ask: Ask

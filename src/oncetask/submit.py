@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oncetask.clock import Clock, Deadline
 from oncetask.coalesce import merged_request
@@ -55,8 +55,7 @@ class Report:
     second_tasks: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(NamedTuple):
     """One ask and where it left its events. `resolved`: that is written down, and nothing is looked for."""
 
     ask: Ask
@@ -65,8 +64,7 @@ class Asked:
     resolved: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How long one ask may take.
 
     `last_ask`: nothing is sent later. `patience_s`: how long a place that is taken is waited for.
@@ -98,14 +96,16 @@ class _Turn:
         return Limits(self.deadline, self.last_ask, min(PLACE_PATIENCE_S, left_s))
 
 
-@dataclass(frozen=True, slots=True)
 class Submitter:
     """The path over one ledger and one Security Center, which is opened at the first ask."""
 
-    ledger: Ledger
-    security_center: "Callable[[], SecurityCenter]"
-    clock: Clock
-    jitter: Jitter
+    def __init__(
+        self, ledger: Ledger, security_center: "Callable[[], SecurityCenter]", clock: Clock, jitter: Jitter
+    ) -> None:
+        self.ledger = ledger
+        self.security_center = security_center
+        self.clock = clock
+        self.jitter = jitter
 
     def submit(
         self,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from oncetask.clock import Deadline
 from oncetask.coalesce import groups
@@ -62,8 +62,7 @@ _AMBIGUOUS = ErrorInfo(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
+class Gauges(NamedTuple):
     """How much is open; each exact up to 2,000."""
 
     waiting: int
@@ -81,13 +80,13 @@ class SweepReport(Report):
     damaged_keys: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
 class Sweeper:
     """The sweep over one submitter's ledger and Security Center."""
 
-    submitter: Submitter
-    look_s: int
-    read_timeout_s: float
+    def __init__(self, submitter: Submitter, *, look_s: int, read_timeout_s: float) -> None:
+        self.submitter = submitter
+        self.look_s = look_s
+        self.read_timeout_s = read_timeout_s
 
     def sweep(self, invocation: Deadline, report: SweepReport | None = None) -> SweepReport:
         """One pass. Raises LedgerUnavailable; a report that was given then tells what was done before."""

@@ -12,7 +12,7 @@ import hmac
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -35,8 +35,7 @@ _SURROGATE: Final = re.compile(r"[\ud800-\udfff]")
 _WHOLE_SECONDS: Final = re.compile(r"[1-9][0-9]{0,14}")
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What `verify` found.
 
     `delivery_id` is never empty; None means that the sender gave none, or none usable.
@@ -55,7 +54,7 @@ class _RefusedError(Exception):
     """Carries one constant word; never leaves this module."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class _Delivery:
     secrets: Sequence[bytes]
     headers: Mapping[str, Sequence[str]]
@@ -152,9 +151,17 @@ type HeaderName = Annotated[  # a token of RFC 9110, lower case as `verify` gets
 ]
 
 
-class _Scheme(BaseModel):
+type Tolerance = Annotated[int, Field(gt=0, strict=True)]
+
+
+class Scheme(BaseModel):
+    """What every `verify` table says, and how deliveries are checked by it."""
+
     # A model around these must hide its inputs too: pydantic's outermost model decides.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, defer_build=True)
+
+    scheme: str
+    secrets: Annotated[tuple[SecretReference, ...], Field(min_length=1)]
 
     fit_for_host_operations: ClassVar[bool] = True
     """Whether its deliveries may ask for CLIENT_DEV_OPS, which runs operations on hosts."""
@@ -164,16 +171,13 @@ class _Scheme(BaseModel):
         """Whether a signature that was seen may hold under an id that its sender never gave."""
         return False
 
-
-class _Secret(_Scheme):
-    secrets: Annotated[tuple[SecretReference, ...], Field(min_length=1)]
-
-
-class _Timed(_Secret):
-    tolerance_s: Annotated[int, Field(gt=0, strict=True)] = 300
+    def check(self, delivery: _Delivery) -> Verdict:
+        """Whether something in the delivery proves its sender. Raises _RefusedError."""
+        raise NotImplementedError
 
 
-class _PerhapsTimed(_Timed):
+class _PerhapsTimed(Scheme):
+    tolerance_s: Tolerance = 300
     timestamp_header: HeaderName | None = None
 
     @model_validator(mode="after")
@@ -183,10 +187,11 @@ class _PerhapsTimed(_Timed):
         return self
 
 
-class StandardWebhooks(_Timed):
+class StandardWebhooks(Scheme):
     """Standard Webhooks 1.0.0, symmetric (v1), in `webhook-*` or `svix-*` headers."""
 
     scheme: Literal["standard-webhooks"]
+    tolerance_s: Tolerance = 300
 
     def check(self, delivery: _Delivery) -> Verdict:
         """Whether one family holds in itself; id and time of the other are not looked at."""
@@ -227,7 +232,7 @@ def _key_of_whsec(secret: bytes) -> bytes:
         return b""
 
 
-class GitHub(_Secret):
+class GitHub(Scheme):
     """`X-Hub-Signature-256` over the body alone, `X-GitHub-Delivery` unsigned beside it."""
 
     scheme: Literal["github"]
@@ -259,10 +264,11 @@ class Grafana(_PerhapsTimed):
         return Verdict(verified=True)
 
 
-class Slack(_Timed):
+class Slack(Scheme):
     """`X-Slack-Signature` v0 over `v0:{timestamp}:{body}`."""
 
     scheme: Literal["slack"]
+    tolerance_s: Tolerance = 300
 
     def check(self, delivery: _Delivery) -> Verdict:
         """Whether the body and its time are signed."""
@@ -320,7 +326,7 @@ class Hmac(_PerhapsTimed):
         return Verdict(verified=True, delivery_id=delivery_id, signature_digest=digest)
 
 
-class Bearer(_Secret):
+class Bearer(Scheme):
     """`Authorization: Bearer SECRET` (RFC 6750)."""
 
     scheme: Literal["bearer"]
@@ -331,7 +337,7 @@ class Bearer(_Secret):
         return Verdict(verified=True, delivery_id=delivery.id("idempotency-key"))
 
 
-class Basic(_Secret):
+class Basic(Scheme):
     """`Authorization: Basic` (RFC 7617); a secret is `user:password`."""
 
     scheme: Literal["basic"]
@@ -343,7 +349,7 @@ class Basic(_Secret):
         return Verdict(verified=True, delivery_id=delivery.id("idempotency-key"))
 
 
-class Token(_Secret):
+class Token(Scheme):
     """A query parameter or a header that equals a secret; URLs end in access logs."""
 
     fit_for_host_operations = False
@@ -364,7 +370,7 @@ class Token(_Secret):
         return Verdict(verified=True)
 
 
-class Nothing(_Scheme):
+class Nothing(Scheme):
     """No verification: whoever knows the URL is believed. Only when written out."""
 
     fit_for_host_operations = False
@@ -376,10 +382,31 @@ class Nothing(_Scheme):
         return Verdict(verified=True, delivery_id=delivery.id("idempotency-key"))
 
 
-type Scheme = Annotated[
-    StandardWebhooks | GitHub | Grafana | Slack | Hmac | Bearer | Basic | Token | Nothing,
-    Field(discriminator="scheme"),
-]
+_SCHEMES: Final[Mapping[object, type[Scheme]]] = {
+    "standard-webhooks": StandardWebhooks,
+    "github": GitHub,
+    "grafana": Grafana,
+    "slack": Slack,
+    "hmac": Hmac,
+    "bearer": Bearer,
+    "basic": Basic,
+    "token": Token,
+    "none": Nothing,
+}
+
+
+def scheme_of(table: object) -> Scheme:
+    """The scheme that a `verify` table describes. Raises ValueError, which pydantic's errors are, too.
+
+    A discriminated union of pydantic's would build all nine at every start.
+    """
+    if not isinstance(table, dict):
+        raise ValueError("a table stands here")
+    name = table.get("scheme")
+    kind = _SCHEMES.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ValueError(f"scheme must be one of {', '.join(map(str, _SCHEMES))}")
+    return kind.model_validate(table)
 
 
 def verify(  # noqa: PLR0913 - all that a delivery and its moment are

@@ -1,7 +1,6 @@
 """The one place where settings become objects, and the only one that reads environment and clock."""
 
 import os
-import secrets
 import sys
 import time
 from collections.abc import Mapping
@@ -177,7 +176,9 @@ def remaining_ms(context: object) -> int | None:
 
 def jitter(seconds: float) -> float:
     """A random wait up to that long; not from `random`, whose state restored snapshots share."""
-    return secrets.SystemRandom().uniform(0, seconds)
+    from secrets import SystemRandom  # noqa: PLC0415 - most invocations need none
+
+    return SystemRandom().uniform(0, seconds)
 
 
 def _store(settings: Settings, clock: Clock) -> "Store":

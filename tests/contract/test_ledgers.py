@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -89,7 +88,7 @@ def test_a_row_is_not_put_where_one_is(store: Store) -> None:
     """Of two first writes of a key the second is refused and changes nothing."""
     store.put(ROW, replacing=None)
 
-    written = store.put(replace(ROW, version="2", body="other"), replacing=None)
+    written = store.put(ROW._replace(version="2", body="other"), replacing=None)
 
     assert not written
     assert store.get(ROW.key) == ROW
@@ -97,7 +96,7 @@ def test_a_row_is_not_put_where_one_is(store: Store) -> None:
 
 def test_a_row_replaces_the_version_that_it_names(store: Store) -> None:
     """A write that names the stored version replaces the whole row: what it leaves out is gone."""
-    store.put(replace(ROW, expires_s=1_900_000_000), replacing=None)
+    store.put(ROW._replace(expires_s=1_900_000_000), replacing=None)
     newer = Row(key=ROW.key, version="2", open=None, expires_s=None, body="newer")
 
     written = store.put(newer, replacing="1")
@@ -112,7 +111,7 @@ def test_a_write_that_names_a_stale_version_is_refused(store: Store, *, there: b
     if there:
         store.put(ROW, replacing=None)
 
-    written = store.put(replace(ROW, version="3", body="late"), replacing="2")
+    written = store.put(ROW._replace(version="3", body="late"), replacing="2")
 
     assert not written
     assert store.get(ROW.key) == (ROW if there else None)
@@ -120,7 +119,7 @@ def test_a_write_that_names_a_stale_version_is_refused(store: Store, *, there: b
 
 def test_of_eight_first_writes_at_once_one_holds(store: Store) -> None:
     """Put-if-absent has one winner, and the row is the winner's."""
-    written = at_once(lambda n: store.put(replace(ROW, version=f"v{n}"), replacing=None))
+    written = at_once(lambda n: store.put(ROW._replace(version=f"v{n}"), replacing=None))
 
     stored = store.get(ROW.key)
     assert sorted(written) == [False] * 7 + [True]
@@ -142,7 +141,7 @@ def test_a_row_is_deleted_by_its_version_alone(store: Store) -> None:
 def test_many_rows_come_in_the_order_of_the_keys(store: Store) -> None:
     """More keys than one read takes, some without a row, one twice: the rows there are, in that order."""
     for n in range(0, 230, 2):
-        store.put(replace(ROW, key=f"event/{n}"), replacing=None)
+        store.put(ROW._replace(key=f"event/{n}"), replacing=None)
     keys = [f"event/{n}" for n in reversed(range(230))]
 
     rows = store.get_many([*keys, "event/4"])
@@ -155,7 +154,7 @@ def test_large_bodies_are_kept_and_read_together(store: Store) -> None:
     """Fifty-six bodies of 300,000 bytes are more than DynamoDB gives in one answer (16 MB); all come."""
     keys = [f"event/{n}" for n in range(56)]
     for key in keys:
-        store.put(replace(ROW, key=key, open=None, body=key[-1] * 300_000), replacing=None)
+        store.put(ROW._replace(key=key, open=None, body=key[-1] * 300_000), replacing=None)
 
     rows = store.get_many(keys)
 
@@ -179,8 +178,8 @@ def test_open_rows_are_listed_oldest_first_and_by_kind(store: Store) -> None:
     """Sorted by `open`, then by key, whatever the order of writing; other kinds and closed rows left out."""
     opens = {"d": "3", "c": "1", "b": "2", "a": "2", "e": None, "f": "2"}
     for name, mark in opens.items():
-        store.put(replace(ROW, key=f"event/{name}", open=mark), replacing=None)
-    store.put(replace(ROW, key="ask/z", open="0"), replacing=None)
+        store.put(ROW._replace(key=f"event/{name}", open=mark), replacing=None)
+    store.put(ROW._replace(key="ask/z", open="0"), replacing=None)
 
     listed = list(store.open_keys("event"))
 
@@ -192,7 +191,7 @@ def test_open_rows_are_listed_oldest_first_and_by_kind(store: Store) -> None:
 def test_a_closed_row_leaves_the_index_and_a_changed_one_moves(store: Store) -> None:
     """The index follows every write."""
     for name in "abc":
-        store.put(replace(ROW, key=f"event/{name}", open=name), replacing=None)
+        store.put(ROW._replace(key=f"event/{name}", open=name), replacing=None)
 
     store.put(Row("event/a", "2", None, 1_900_000_000, ""), replacing="1")
     store.put(Row("event/b", "2", "z", None, ""), replacing="1")
@@ -203,11 +202,11 @@ def test_a_closed_row_leaves_the_index_and_a_changed_one_moves(store: Store) -> 
 def test_thousands_of_open_rows_are_listed_in_order_and_lazily(store: Store) -> None:
     """2,100 rows, more than any page; what is written behind the point that was reached is listed too."""
     for n in reversed(range(2100)):
-        store.put(replace(ROW, key=f"event/{n}", open=f"{n:05d}"), replacing=None)
+        store.put(ROW._replace(key=f"event/{n}", open=f"{n:05d}"), replacing=None)
 
     listing = store.open_keys("event")
     first = list(itertools.islice(listing, 10))
-    store.put(replace(ROW, key="event/late", open="99999"), replacing=None)
+    store.put(ROW._replace(key="event/late", open="99999"), replacing=None)
     rest = list(listing)
 
     assert [*first, *rest] == [*((f"{n:05d}", f"event/{n}") for n in range(2100)), ("99999", "event/late")]
@@ -215,7 +214,7 @@ def test_thousands_of_open_rows_are_listed_in_order_and_lazily(store: Store) -> 
 
 def test_forgetting_what_has_expired_takes_nothing_else(store: Store) -> None:
     """Rows without an expiry, or with a later one, stay."""
-    rows = [replace(ROW, key=f"event/{at}", expires_s=at) for at in (1_800_000_001, None)]
+    rows = [ROW._replace(key=f"event/{at}", expires_s=at) for at in (1_800_000_001, None)]
     for row in rows:
         store.put(row, replacing=None)
 
@@ -465,7 +464,7 @@ def test_a_damaged_record_is_named_and_stops_nothing_else(ledger: Ledger, body: 
     kept = ledger.store.get(event_key("bad"))
 
     assert kept is not None
-    ledger.store.put(replace(kept, version="x", body=body), replacing=kept.version)
+    ledger.store.put(kept._replace(version="x", body=body), replacing=kept.version)
 
     with pytest.raises(DamagedRecord) as raised:
         ledger.event("bad")
@@ -481,7 +480,7 @@ def test_a_damaged_record_is_set_aside_once(ledger: Ledger) -> None:
     ledger.record(event("bad"))
     kept = ledger.store.get(event_key("bad"))
     assert kept is not None
-    ledger.store.put(replace(kept, version="x", body="{"), replacing=kept.version)
+    ledger.store.put(kept._replace(version="x", body="{"), replacing=kept.version)
 
     set_aside = [ledger.set_aside("event/bad"), ledger.set_aside("event/bad"), ledger.set_aside("event/no")]
 

@@ -4,17 +4,14 @@ import base64
 from datetime import UTC, datetime
 
 import pytest
-from pydantic import TypeAdapter
 from standardwebhooks import Webhook
 
-from oncetask.verify import Scheme, Verdict, verify
+from oncetask.verify import Verdict, scheme_of, verify
 
 SENT_AT_S = 1_795_500_000
 KEY = b"0123456789abcdef0123456"  # its base64 needs padding
 PLAIN = base64.b64encode(KEY).decode()
-STANDARD_WEBHOOKS: Scheme = TypeAdapter[Scheme](Scheme).validate_python(
-    {"scheme": "standard-webhooks", "secrets": ["env:A"]}
-)
+STANDARD_WEBHOOKS = scheme_of({"scheme": "standard-webhooks", "secrets": ["env:A"]})
 every_form_of_secret = pytest.mark.parametrize("secret", ["whsec_" + PLAIN, PLAIN, PLAIN.strip("=")])
 every_body = pytest.mark.parametrize(
     "body", ["", '{"a":1}', "a=1&b=2", '{"name":"Łódź 東京 🐙"}', "line\nline\r\n\x00", "1.2.3"]

@@ -75,15 +75,49 @@ print(json.dumps(asyncio.run(call)["body"]["TaskId"]))
 
 NAMES_HELD = """
 import json, sys
-import oncetask.tea
+from importlib import import_module
+import_module(sys.argv[1])
 from oncetask.later import _Attribute
 
 print(json.dumps(sorted({
     ".".join(value._place)
-    for name, module in sys.modules.items() if name.partition(".")[0] in {"Tea", "darabonba"}
-    or name.startswith("alibabacloud_")
+    for name, module in sys.modules.items() if name.startswith(tuple(sys.argv[2:]))
     for value in vars(module).values() if isinstance(value, _Attribute)
 })))
+"""
+
+PYDANTIC = """
+import dataclasses, json, typing, typing_extensions
+python = typing.TypedDict, dataclasses.dataclass
+import oncetask.handlers
+from annotated_types import Gt
+from pydantic import ConfigDict
+from pydantic_core import core_schema
+
+shortcut = not typing.is_typeddict(core_schema.IntSchema), Gt.__repr__ is object.__repr__
+same = typing_extensions.is_typeddict(ConfigDict), Gt(1) == Gt(1), hash(Gt(1)) == hash(Gt(1)), Gt(1) != Gt(2)
+print(json.dumps([shortcut, same, (typing.TypedDict, dataclasses.dataclass) == python]))
+"""
+
+A_NEWER_PYDANTIC = """
+import contextlib, dataclasses, json, sys
+from oncetask import later
+
+quickly = later.unguarded_dataclasses
+
+@contextlib.contextmanager
+def unguarded_dataclasses():
+    with quickly():
+        __import__("annotated_types")
+        dataclasses.dataclass = None  # pydantic calls it
+        yield
+
+later.unguarded_dataclasses = unguarded_dataclasses
+import oncetask.handlers
+left = [name for name in ("annotated_types", "pydantic") if name in sys.modules]
+from annotated_types import Gt
+from oncetask.models import ErrorInfo
+print(json.dumps([left, repr(Gt(1)), ErrorInfo(kind="sender", code="a", message="b").code]))
 """
 
 A_NEWER_TEA = """
@@ -207,7 +241,7 @@ def test_teas_modules_hold_these_names_only() -> None:
     """A name that `from … import` bound stays a stand-in: good to be called or looked into, and not for
     `isinstance`, `except` or a comparison. Each of these was looked at; what a newer Tea adds must be.
     """
-    assert printed_by(NAMES_HELD) == [
+    assert printed_by(NAMES_HELD, "oncetask.tea", "Tea", "darabonba", "alibabacloud_") == [
         "aiohttp.ClientResponse",  # in annotations that nothing evaluates
         "apscheduler.schedulers.background.BackgroundScheduler",  # called
         "cryptography.hazmat.primitives.asymmetric.padding",  # looked into
@@ -218,9 +252,41 @@ def test_teas_modules_hold_these_names_only() -> None:
     ]
 
 
+def test_pydantics_modules_hold_these_names_only() -> None:
+    """They are of use to fields that are time zones alone, and none of ours is one."""
+    held = printed_by(NAMES_HELD, "oncetask.handlers.sweep", "pydantic", "annotated_types", "typing_")
+
+    assert held == [
+        "importlib.metadata.entry_points",  # called, where plugins are looked for
+        "zoneinfo.ZoneInfo",  # compared
+        "zoneinfo.ZoneInfoNotFoundError",  # caught, where a text becomes a time zone
+    ]
+
+
+def test_powertools_modules_hold_this_name_only() -> None:
+    """It is called, by whoever traces."""
+    held = printed_by(NAMES_HELD, "oncetask.handlers.sweep", "aws_lambda_powertools")
+
+    assert held == ["aws_lambda_powertools.tracing.Tracer"]
+
+
 def test_where_a_stand_in_is_not_enough_the_import_is_the_plain_one() -> None:
     """Slower, and otherwise the same."""
     assert printed_by(A_NEWER_TEA) == ["aiohttp", "charset_normalizer"]
+
+
+def test_what_pydantic_does_not_make_nobody_misses() -> None:
+    """Its typed dictionaries and dataclasses compare as ever, and everybody else's are Python's own."""
+    shortcut, same, is_pythons_own = printed_by(PYDANTIC)
+
+    assert all(shortcut)
+    assert all(same)
+    assert is_pythons_own
+
+
+def test_where_unguarded_classes_are_not_enough_the_import_is_the_plain_one() -> None:
+    """And nothing of the other is left."""
+    assert printed_by(A_NEWER_PYDANTIC) == [[], "Gt(gt=1)", "a"]
 
 
 def test_a_stand_in_is_named_inside_and_loaded_outside(
@@ -274,6 +340,22 @@ def test_what_is_loaded_already_has_no_stand_in() -> None:
         import json as within  # noqa: PLC0415 - this is the block
 
     assert within is json
+
+
+@pytest.mark.slow
+def test_both_imports_give_the_same_models() -> None:
+    """Settings, routes, schemes, records and results hold with less work and, in every other run, without."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "oncetask.handlers", "tests/unit"],
+        cwd=PROJECT,
+        env=os.environ | {"PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"},
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout[-3000:]
 
 
 @pytest.mark.slow

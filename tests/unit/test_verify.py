@@ -10,9 +10,9 @@ from typing import Any, Self
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
-from oncetask.verify import Scheme, Verdict, verify
+from oncetask.verify import Scheme, Verdict, scheme_of, verify
 
 NOW_S = 1_795_500_000.9
 SENT_AT_S = 1_795_500_000
@@ -22,13 +22,11 @@ OLDER = b"older secret"
 KEY = b"0123456789abcdef01234567"
 WHSEC = b"whsec_" + base64.b64encode(KEY)
 
-_SCHEMES: TypeAdapter[Scheme] = TypeAdapter(Scheme)
 
-
-def scheme_of(name: str, **keys: object) -> Scheme:
+def of_name(name: str, **keys: object) -> Scheme:
     """A scheme as a routes file would give it."""
     secrets = {} if name == "none" else {"secrets": ["env:A"]}
-    return _SCHEMES.validate_python({"scheme": name, **secrets, **keys})
+    return scheme_of({"scheme": name, **secrets, **keys})
 
 
 @dataclass(frozen=True)
@@ -75,18 +73,18 @@ def standard_webhooks(
         f"{family}-timestamp": sent_at,
         f"{family}-signature": "v1," + base64.b64encode(proof).decode(),
     }
-    return Delivery(scheme_of("standard-webhooks"), headers, secrets=(WHSEC,))
+    return Delivery(of_name("standard-webhooks"), headers, secrets=(WHSEC,))
 
 
 def github() -> Delivery:
     """A delivery as GitHub makes it."""
     headers = {"x-hub-signature-256": "sha256=" + mac(BODY).hex(), "x-github-delivery": "72d3-1"}
-    return Delivery(scheme_of("github"), headers)
+    return Delivery(of_name("github"), headers)
 
 
 def grafana() -> Delivery:
     """A delivery as Grafana makes it without a timestamp header."""
-    return Delivery(scheme_of("grafana"), {"x-grafana-alerting-signature": mac(BODY).hex()})
+    return Delivery(of_name("grafana"), {"x-grafana-alerting-signature": mac(BODY).hex()})
 
 
 def grafana_timed(*, sent_at: str = str(SENT_AT_S)) -> Delivery:
@@ -95,7 +93,7 @@ def grafana_timed(*, sent_at: str = str(SENT_AT_S)) -> Delivery:
         "x-grafana-alerting-signature": mac(f"{sent_at}:".encode() + BODY).hex(),
         "x-sent-at": sent_at,
     }
-    return Delivery(scheme_of("grafana", timestamp_header="X-Sent-At"), headers)
+    return Delivery(of_name("grafana", timestamp_header="X-Sent-At"), headers)
 
 
 def slack(*, sent_at: str = str(SENT_AT_S)) -> Delivery:
@@ -104,18 +102,18 @@ def slack(*, sent_at: str = str(SENT_AT_S)) -> Delivery:
         "x-slack-signature": "v0=" + mac(f"v0:{sent_at}:".encode() + BODY).hex(),
         "x-slack-request-timestamp": sent_at,
     }
-    return Delivery(scheme_of("slack"), headers)
+    return Delivery(of_name("slack"), headers)
 
 
 def hmac_plain() -> Delivery:
     """A delivery of a sender that signs its body alone."""
-    scheme = scheme_of("hmac", header="X-Sig", prefix="sha256=")
+    scheme = of_name("hmac", header="X-Sig", prefix="sha256=")
     return Delivery(scheme, {"x-sig": "sha256=" + mac(BODY).hex()})
 
 
 def hmac_full(*, sent_at: str = str(SENT_AT_S), id_: str = "evt-1") -> Delivery:
     """A delivery of a sender that signs id, time and body, with the other choices throughout."""
-    scheme = scheme_of(
+    scheme = of_name(
         "hmac",
         header="X-Sig",
         algorithm="sha512",
@@ -131,14 +129,14 @@ def hmac_full(*, sent_at: str = str(SENT_AT_S), id_: str = "evt-1") -> Delivery:
 
 def hmac_unsigned_id() -> Delivery:
     """A delivery of a sender whose id stands beside the signature."""
-    scheme = scheme_of("hmac", header="X-Sig", id_header="X-Id")
+    scheme = of_name("hmac", header="X-Sig", id_header="X-Id")
     return Delivery(scheme, {"x-sig": mac(BODY).hex(), "x-id": "evt-1"})
 
 
 def bearer() -> Delivery:
     """A delivery that shows a bearer token."""
     headers = {"authorization": "Bearer " + SECRET.decode(), "idempotency-key": "k-1"}
-    return Delivery(scheme_of("bearer"), headers)
+    return Delivery(of_name("bearer"), headers)
 
 
 def basic() -> Delivery:
@@ -148,22 +146,22 @@ def basic() -> Delivery:
         "authorization": "Basic " + base64.b64encode(secret).decode(),
         "idempotency-key": "k-1",
     }
-    return Delivery(scheme_of("basic"), headers, secrets=(secret,))
+    return Delivery(of_name("basic"), headers, secrets=(secret,))
 
 
 def token_parameter() -> Delivery:
     """A delivery whose URL holds the secret."""
-    return Delivery(scheme_of("token", parameter="key"), query={"key": [SECRET.decode()]})
+    return Delivery(of_name("token", parameter="key"), query={"key": [SECRET.decode()]})
 
 
 def token_header() -> Delivery:
     """A delivery with a header that is the secret."""
-    return Delivery(scheme_of("token", header="X-Token"), {"x-token": SECRET.decode()})
+    return Delivery(of_name("token", header="X-Token"), {"x-token": SECRET.decode()})
 
 
 def nothing() -> Delivery:
     """A delivery that anybody could have sent."""
-    return Delivery(scheme_of("none"), {"idempotency-key": "k-1"}, secrets=())
+    return Delivery(of_name("none"), {"idempotency-key": "k-1"}, secrets=())
 
 
 GOOD: dict[str, tuple[Callable[[], Delivery], str | None]] = {
@@ -294,7 +292,7 @@ def test_the_digest_does_not_change_with_the_case_of_the_hex() -> None:
 
 def test_a_signed_text_cut_in_another_way_shows_the_same_digest() -> None:
     """Where id and body touch, moving bytes between them cannot pass for a second delivery."""
-    scheme = scheme_of("hmac", header="X-Sig", id_header="X-Id", signed="{id}{body}")
+    scheme = of_name("hmac", header="X-Sig", id_header="X-Id", signed="{id}{body}")
     headers = {"x-sig": mac(b"m1a=1&b=2").hex(), "x-id": "m1"}
     first = Delivery(scheme, headers, body=b"a=1&b=2")
 
@@ -478,7 +476,7 @@ def test_301_seconds_old_or_ahead_is_stale(
 
 def test_a_routes_own_tolerance_counts() -> None:
     """`tolerance_s` replaces the 300 seconds."""
-    scheme = scheme_of("slack", tolerance_s=10)
+    scheme = of_name("slack", tolerance_s=10)
 
     fresh = replace(slack(sent_at=str(SENT_AT_S - 10)), scheme=scheme)
     stale = replace(slack(sent_at=str(SENT_AT_S - 11)), scheme=scheme)
@@ -690,7 +688,7 @@ def test_a_covered_header_with_one_other_character_is_refused(
 )
 def test_a_secret_is_named_by_where_it_is(reference: str) -> None:
     """Every form of reference that the contract names is taken."""
-    scheme = scheme_of("github", secrets=["env:A", reference])
+    scheme = of_name("github", secrets=["env:A", reference])
 
     assert scheme.secrets == ("env:A", reference)
 
@@ -718,7 +716,7 @@ def test_a_secret_is_named_by_where_it_is(reference: str) -> None:
 def test_a_secret_that_is_no_reference_is_refused_unseen(name: str, secrets: object) -> None:
     """A secret written out by mistake is refused, in words that do not repeat it."""
     with pytest.raises(ValidationError) as caught:
-        scheme_of(name, secrets=secrets)
+        of_name(name, secrets=secrets)
 
     told = caught.value.errors(include_input=False, include_url=False)
     assert "hunter2" not in str(told)
@@ -726,7 +724,7 @@ def test_a_secret_that_is_no_reference_is_refused_unseen(name: str, secrets: obj
 
 def test_a_schemes_own_errors_show_no_values() -> None:
     """Also printed whole, the error of one scheme's table holds nothing of what stood there."""
-    model = type(scheme_of("github"))
+    model = type(of_name("github"))
 
     with pytest.raises(ValidationError) as caught:
         model.model_validate({"scheme": "github", "secrets": ["hunter2"]})
@@ -760,8 +758,8 @@ def test_a_schemes_own_errors_show_no_values() -> None:
 )
 def test_a_table_that_cannot_be_meant_is_refused(table: dict[str, object]) -> None:
     """Unknown schemes and keys, missing keys and keys without effect stop at the start."""
-    with pytest.raises(ValidationError):
-        _SCHEMES.validate_python(table)
+    with pytest.raises(ValueError, match=r"scheme must be one of|validation error"):
+        scheme_of(table)
 
 
 @pytest.mark.parametrize(
@@ -785,7 +783,7 @@ def test_a_table_that_cannot_be_meant_is_refused(table: dict[str, object]) -> No
 def test_a_template_names_what_there_is_once(signed: str, keys: dict[str, Any]) -> None:
     """A template without the body, without its time, or with an unknown name is refused."""
     with pytest.raises(ValidationError, match="signed holds"):
-        scheme_of("hmac", header="X-Sig", signed=signed, **keys)
+        of_name("hmac", header="X-Sig", signed=signed, **keys)
 
 
 def test_only_what_proves_its_sender_is_fit_for_host_operations() -> None:
@@ -798,7 +796,7 @@ def test_only_what_proves_its_sender_is_fit_for_host_operations() -> None:
 @pytest.mark.parametrize("key", ["scheme", "secrets"])
 def test_a_scheme_cannot_be_changed(key: str) -> None:
     """What was checked at the start stays so."""
-    scheme = scheme_of("github")
+    scheme = of_name("github")
 
     with pytest.raises(ValidationError, match="frozen"):
         setattr(scheme, key, "none")

@@ -11,9 +11,10 @@ Sources: the event documents in Powertools' own tests, and AWS's pages on each f
 import base64
 import binascii
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote_plus
 
 from oncetask.errors import Code, Rejection
@@ -24,15 +25,15 @@ type Values = Mapping[str, tuple[str, ...]]
 """Every value that came under a name, in order."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Delivery:
     """One HTTP request. Header names are lower case; `body` is None where it could not be decoded."""
 
     method: str
     path: str
-    headers: Values = field(repr=False)
-    query: Values = field(repr=False)
-    body: bytes | None = field(repr=False)
+    headers: Values
+    query: Values
+    body: bytes | None
 
     @property
     def route(self) -> str | None:
@@ -78,13 +79,12 @@ class Delivery:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One HTTP answer with a JSON body."""
 
     status: HTTPStatus
     body: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def answer_to(self, event: object) -> dict[str, Any]:
         """The answer in the event's own format."""

@@ -1,7 +1,6 @@
 """Every minute: what waits is asked for, what was lost is looked for, what runs is followed."""
 
 import json
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from oncetask import wiring
@@ -50,7 +49,7 @@ def handle(app: App, deadline: Deadline, report: "SweepReport | None" = None) ->
 def swept_document(report: "SweepReport", documents: list[dict[str, Any]]) -> dict[str, Any]:
     """The sweep's return value: the counts are complete, the results as many as AWS carries."""
     complete = results_document(documents)
-    return {"results": _first(documents), "counts": complete["counts"], **asdict(report.gauges)}
+    return {"results": _first(documents), "counts": complete["counts"], **report.gauges._asdict()}
 
 
 def _first(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -1,9 +1,8 @@
 """A tick of EventBridge Scheduler, or of an EventBridge rule, becomes its route's requests."""
 
 import re
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from oncetask import wiring
 from oncetask.clock import Deadline
@@ -69,8 +68,7 @@ def _timer_route(app: App, name: str | None) -> Route:
     return route
 
 
-@dataclass(frozen=True, slots=True)
-class Tick:
+class Tick(NamedTuple):
     """What a timer event says: a route's name or inline tasks, whose schedule, which moment."""
 
     route: str | None

@@ -7,9 +7,8 @@ recorded, and only then is anything asked.
 
 import hashlib
 import json
-from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oncetask import payloads, wiring
 from oncetask.clock import Deadline
@@ -75,8 +74,7 @@ class Unverified(Rejection):
         self.reason = reason
 
 
-@dataclass(frozen=True, slots=True)
-class Refusal:
+class Refusal(NamedTuple):
     """A delivery that became no event. `route` is the one it named, where there is such a route."""
 
     error: ErrorInfo
@@ -108,8 +106,7 @@ class Refusal:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """A verified delivery and what became of its items.
 
     `knows_only_200`: the sender is Slack, which shows its user every other answer as a failure of
@@ -174,8 +171,7 @@ def _json(document: dict[str, Any]) -> str:
 # -- from delivery to drafts ----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedDelivery:
+class VerifiedDelivery(NamedTuple):
     """A delivery that its route's scheme vouches for, and its payload."""
 
     route: Route

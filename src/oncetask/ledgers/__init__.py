@@ -20,9 +20,8 @@ these rules; memory, SQLite and DynamoDB differ only there.
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from pydantic import Field, ValidationError
 
@@ -51,8 +50,7 @@ WRITE_TRIES = 20
 """How often a change is tried anew when another process changed the record in between."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One stored record. `key` is `{kind}/{name}`; `version` changes with every write.
 
     `open` is the record's place in the order of its kind's open records, oldest first; None: closed,
@@ -293,24 +291,21 @@ class Signature(Record):
         return self.ends_s
 
 
-@dataclass(frozen=True, slots=True)
-class Kept[R: Record]:
+class Kept[R: Record](NamedTuple):
     """A record as it was read, with the version that a change of it must still meet."""
 
     record: R
     version: str
 
 
-@dataclass(frozen=True, slots=True)
-class Read[R: Record]:
+class Read[R: Record](NamedTuple):
     """Open records, and the keys of those that cannot be read."""
 
     records: list[R]
     damaged_keys: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """An open event as the index shows it; `due_s` is None where it is `unknown`."""
 
     event_id: str

@@ -19,11 +19,10 @@ import heapq
 import secrets
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import batched, groupby
 from operator import itemgetter
 from random import Random
-from typing import Any
+from typing import Any, NamedTuple
 
 from oncetask.aws import AwsError, AwsFailure, AwsService, AwsUnreachable
 from oncetask.clock import Clock
@@ -61,8 +60,7 @@ PASSING = {
 (https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """`document` None: the write's condition was not met. `after_doubt`: an earlier try may have worked."""
 
     document: dict[str, Any] | None
