@@ -3,13 +3,12 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote_plus
 
 from oncetask.ledgers import Event
-from oncetask.models import TaskRequest
+from oncetask.models import TaskRequest, encoded_bytes
 from oncetask.routes import REQUEST_LINE_BYTES
 
-_COMMA_BYTES = len(quote_plus(","))
+_COMMA_BYTES = encoded_bytes(",")
 
 
 def groups(events: Iterable[Event]) -> list[list[Event]]:
@@ -110,7 +109,7 @@ class _Shelf:
 
 
 def _line_bytes(targets: Iterable[str]) -> int:
-    return sum(len(quote_plus(target)) + _COMMA_BYTES for target in targets)
+    return sum(encoded_bytes(target) + _COMMA_BYTES for target in targets)
 
 
 def _alike(event: Event) -> str:

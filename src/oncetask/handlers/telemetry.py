@@ -1,8 +1,10 @@
 """Log lines and metrics of one invocation, by Powertools: the only place that emits anything."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from oncetask.errors import Code, Kind
@@ -87,23 +89,21 @@ def _emit_counts(
     """Those that are not zero, and latencies, in one line of the log; no line where there are none."""
     if not any(counts.values()) and not latencies_ms:
         return
-    metrics = _metrics(settings, **dimensions)
-    for name, count in counts.items():
-        if count:
-            metrics.add_metric(name, "Count", count)
-    for latency_ms in latencies_ms:
-        metrics.add_metric("CreateLatencyMs", "Milliseconds", latency_ms)
-    _flush(metrics)
+    with _metrics(settings, **dimensions) as metrics:
+        for name, count in counts.items():
+            if count:
+                metrics.add_metric(name, "Count", count)
+        for latency_ms in latencies_ms:
+            metrics.add_metric("CreateLatencyMs", "Milliseconds", latency_ms)
 
 
 def _emit_gauges(report: "SweepReport", settings: Settings) -> None:
     """Zeros included: an alarm tells from them that the sweep runs."""
-    gauges = _metrics(settings)
-    gauges.add_metric("Waiting", "Count", report.gauges.waiting)
-    gauges.add_metric("Running", "Count", report.gauges.running)
-    gauges.add_metric("OldestWaitingSeconds", "Seconds", report.gauges.oldest_waiting_s)
-    gauges.add_metric("EventsPerTask", "Count", report.events_per_task)
-    _flush(gauges)
+    with _metrics(settings) as gauges:
+        gauges.add_metric("Waiting", "Count", report.gauges.waiting)
+        gauges.add_metric("Running", "Count", report.gauges.running)
+        gauges.add_metric("OldestWaitingSeconds", "Seconds", report.gauges.oldest_waiting_s)
+        gauges.add_metric("EventsPerTask", "Count", report.events_per_task)
 
 
 def _operator_errors_without_result(report: "SweepReport") -> int:
@@ -134,15 +134,22 @@ def _metrics_of_error(error: ErrorInfo | None) -> list[str]:
     return ["OperatorError"] if error is not None and error.kind is Kind.OPERATOR else []
 
 
-def _metrics(settings: Settings, **dimensions: str) -> AmazonCloudWatchEMFProvider:
+_emitting = Lock()
+
+
+@contextmanager
+def _metrics(settings: Settings, **dimensions: str) -> Iterator[AmazonCloudWatchEMFProvider]:
+    """To be filled by one thread; then they are emitted, in one line."""
+    with _emitting:
+        metrics = _provider(settings.metrics_namespace, settings.service, **dimensions)
+        yield metrics
+        if metrics.metric_set:  # Powertools warns where there is nothing to publish
+            metrics.flush_metrics()
+
+
+@cache
+def _provider(namespace: str, service: str, **dimensions: str) -> AmazonCloudWatchEMFProvider:
+    """One for all emissions: making it costs as much as emitting."""
     return AmazonCloudWatchEMFProvider(
-        namespace=settings.metrics_namespace,
-        service=settings.service,
-        default_dimensions={"service": settings.service, **dimensions},
+        namespace=namespace, service=service, default_dimensions={"service": service, **dimensions}
     )
-
-
-def _flush(metrics: AmazonCloudWatchEMFProvider) -> None:
-    """Powertools warns where there is nothing to publish."""
-    if metrics.metric_set:
-        metrics.flush_metrics()

@@ -21,7 +21,7 @@ these rules; memory, SQLite and DynamoDB differ only there.
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, ValidationError
 
@@ -45,6 +45,9 @@ ASK_KEPT_S = 7 * 86_400
 """How long an ask that made no task, or whose task has ended, is remembered: its id marks tasks as ours."""
 
 LEASE_KEY = "lease/sweep"
+
+REMEMBERED = 512
+"""How many records a process remembers as it last saw them, at most."""
 
 WRITE_TRIES = 20
 """How often a change is tried anew when another process changed the record in between."""
@@ -317,11 +320,15 @@ class Waiting(NamedTuple):
 class Ledger:
     """The rules over one store. Every method raises LedgerUnavailable where the store cannot be reached,
     and DamagedRecord where the record in question cannot be read.
+
+    What this process last saw of a record is what a change of it is tried on first, without a read. That is
+    safe for any age of it: a version is a row's content, and a write meets the version or writes nothing.
     """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
         self.clock = clock
+        self._seen: dict[str, Kept[Any]] = {}
 
     # -- events -------------------------------------------------------------------------------
 
@@ -338,7 +345,7 @@ class Ledger:
     def events(self, event_ids: Iterable[str]) -> list[Event]:
         """Those that exist, in the order given; damaged ones are left out."""
         rows = self.store.get_many([event_key(event_id) for event_id in event_ids])
-        found = (_readable(row, Event) for row in rows)
+        found = (self._readable(row, Event) for row in rows)
         return [event for event in found if event is not None and not self._has_expired(event)]
 
     def oldest_open_events(self, most: int) -> Read[Event]:
@@ -387,7 +394,7 @@ class Ledger:
     def place_names(self, ask: Ask) -> bool:
         """Whether the ask has its type's place; also where nobody can read who has it."""
         row = self.store.get(place_key(ask.request.task_type))
-        place = _readable(row, Place) if row else None
+        place = self._readable(row, Place) if row else None
         return row is not None and (place is None or place.ask_id == ask.ask_id)
 
     def give_place_back(self, place: Kept[Place]) -> None:
@@ -397,13 +404,13 @@ class Ledger:
     def places(self) -> list[Kept[Place]]:
         """Every place that is taken and can be read."""
         rows = self.store.get_many([key for _, key in self.store.open_keys("place")])
-        places = ((row, _readable(row, Place)) for row in rows)
+        places = ((row, self._readable(row, Place)) for row in rows)
         return [Kept(place, row.version) for row, place in places if place]
 
     def mend_places(self) -> list[str]:
         """Make places that cannot be read anew, from what their type still asks; their keys."""
         rows = self.store.get_many([key for _, key in self.store.open_keys("place")])
-        damaged = [row for row in rows if _readable(row, Place) is None]
+        damaged = [row for row in rows if self._readable(row, Place) is None]
         for row in damaged:
             self._put(row.key, self._place_of_what_is_asked(row), replacing=row.version)
         return [row.key for row in damaged]
@@ -479,7 +486,7 @@ class Ledger:
     def _read[R: Record](self, keys: Sequence[str], kind: type[R]) -> Read[R]:
         read = Read[R]([], [])
         for row in self.store.get_many(keys):
-            record = _readable(row, kind)
+            record = self._readable(row, kind)
             if record is None:
                 read.damaged_keys.append(row.key)
             elif record.row_open() is not None:
@@ -508,7 +515,7 @@ class Ledger:
             row = self.store.get(key)
             if row is None:
                 continue
-            kept = _readable(row, type(record))
+            kept = self._readable(row, type(record))
             if kept is None and not damaged_is_free:
                 raise DamagedRecord(key)
             if kept is not None and not self._has_expired(kept) and not is_free(kept):
@@ -527,18 +534,26 @@ class Ledger:
             record.expires_s,
             record.model_dump_json(by_alias=True, exclude_none=True),
         )
-        return version if self.store.put(row, replacing=replacing) else None
+        if not self.store.put(row, replacing=replacing):
+            return None
+        self._remember(key, Kept(record, version))
+        return version
 
     def _get[R: Record](self, key: str, kind: type[R]) -> Kept[R] | None:
         row = self.store.get(key)
         if row is None:
             return None
-        record = _readable(row, kind)
+        record = self._readable(row, kind)
         if record is None:
             raise DamagedRecord(key)
         return None if self._has_expired(record) else Kept(record, row.version)
 
     def _change[R: Record](self, key: str, kind: type[R], change: Callable[[R], R]) -> R | None:
+        seen = self._seen.get(key)
+        if seen is not None and not self._has_expired(seen.record):
+            changed = change(seen.record)
+            if changed is not seen.record and self._put(key, changed, replacing=seen.version):
+                return changed
         for _ in range(WRITE_TRIES):
             kept = self._get(key, kind)
             if kept is None:
@@ -547,6 +562,22 @@ class Ledger:
             if changed is kept.record or self._put(key, changed, replacing=kept.version):
                 return changed
         raise _contended(key)
+
+    def _readable[R: Record](self, row: Row, kind: type[R]) -> R | None:
+        seen: Kept[R] | None = self._seen.get(row.key)
+        if seen is not None and seen.version == row.version:
+            return seen.record
+        try:
+            record = kind.model_validate_json(row.body)
+        except ValidationError:
+            return None
+        self._remember(row.key, Kept(record, row.version))
+        return record
+
+    def _remember(self, key: str, kept: "Kept[Any]") -> None:
+        if len(self._seen) >= REMEMBERED:
+            self._seen.clear()
+        self._seen[key] = kept
 
     def _has_expired(self, record: Record) -> bool:
         return record.expires_s is not None and record.expires_s <= self.clock.now_s()
@@ -570,13 +601,6 @@ def place_key(task_type: str) -> str:
 def task_key(task_id: str) -> str:
     """The key of a task's owner."""
     return f"task/{task_id}"
-
-
-def _readable[R: Record](row: Row, kind: type[R]) -> R | None:
-    try:
-        return kind.model_validate_json(row.body)
-    except ValidationError:
-        return None
 
 
 def _contended(key: str) -> LedgerUnavailable:
