@@ -308,7 +308,7 @@ class Submitter:
         try:
             if self.answer_ask(ask, answer) is None:
                 return Asked(ask, answer, self._overtaken(ask, answer, report), resolved=False)
-            stand = self.settle(ask, answer)
+            stand = self._apply(settlement)
         except (LedgerUnavailable, DamagedRecord):
             return Asked(ask, answer, reported, resolved=False)
         return Asked(ask, answer, stand, resolved=answer.outcome is not Outcome.LOST)
@@ -366,9 +366,12 @@ class Submitter:
 
     def settle(self, ask: Ask, answer: Answer, change: ChangeEvent | None = None) -> list[Event]:
         """The ask's events as the answer leaves them. Done again after a death, it finishes the rest."""
-        if answer.task_id is not None:
-            self.ledger.own_task(answer.task_id, ask.ask_id)
-        settlement = self._settlement(ask, answer, self.ledger.events(ask.event_ids))
+        return self._apply(self._settlement(ask, answer, self.ledger.events(ask.event_ids)), change)
+
+    def _apply(self, settlement: Settlement, change: ChangeEvent | None = None) -> list[Event]:
+        ask, task_id = settlement.ask, settlement.answer.task_id
+        if task_id is not None:
+            self.ledger.own_task(task_id, ask.ask_id)
         change = change or self.ledger.change_event
         changed = (change(event_id, settlement.apply) for event_id in ask.event_ids)
         return [event for event in changed if event is not None]

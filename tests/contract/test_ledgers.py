@@ -322,6 +322,35 @@ def test_changes_are_not_lost_under_contention(ledger: Ledger) -> None:
     assert changed.attempts == 16
 
 
+def test_a_change_starts_from_what_others_wrote_meanwhile(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Whatever this process remembers of the record, and whether or not it would have changed that."""
+    other = Ledger(ledger.store, ledger_clock)
+    ledger.record(event())
+    other.change_event("webhook:r:1", lambda found: found.model_copy(update={"attempts": 7}))
+
+    added = ledger.change_event(
+        "webhook:r:1", lambda found: found.model_copy(update={"attempts": found.attempts + 1})
+    )
+    other.change_event("webhook:r:1", lambda found: found.model_copy(update={"failures": 3}))
+    left = ledger.change_event("webhook:r:1", lambda found: found)
+
+    assert added == event(attempts=8)
+    assert left == event(attempts=8, failures=3)
+
+
+def test_what_is_gone_is_not_remembered(ledger: Ledger) -> None:
+    """Not even as something to be changed."""
+    ledger.record(event())
+    row = ledger.store.get(event_key("webhook:r:1"))
+    assert row is not None
+    ledger.store.delete(row.key, version=row.version)
+
+    changed = ledger.change_event("webhook:r:1", lambda found: found.model_copy(update={"attempts": 1}))
+
+    assert changed is None
+    assert ledger.event("webhook:r:1") is None
+
+
 def test_a_change_that_changes_nothing_writes_nothing(ledger: Ledger) -> None:
     """The version stays, and the event is given back."""
     ledger.record(event())

@@ -46,8 +46,8 @@ class CountingStore(SqlStore):
         return row
 
     def get_many(self, keys: Sequence[str]) -> list[Row]:
-        """See `Store`."""
-        rows = super().get_many(keys)
+        """See `Store`: billed for each row, however many come at once."""
+        rows = [row for key in keys if (row := SqlStore.get(self, key))]
         if keys:
             self._read(rows)
         return rows
@@ -125,30 +125,44 @@ def counted(store: CountingStore, act: Callable[[], object]) -> Count:
     return replace(store.count)
 
 
-def paths(world: World, store: CountingStore) -> dict[str, tuple[int, int]]:
-    """Writes and write units of every path that docs/deploy.md reckons with; a sweep's without its own."""
+type Cost = tuple[int, int, float]
+"""Writes, write units, read units."""
+
+
+def paths(world: World, store: CountingStore) -> dict[str, Cost]:
+    """The cost of every path that docs/deploy.md reckons with; a sweep's without its own."""
     hundred = [world.draft(str(n), targets=f"inet-{n:08d}", order=n) for n in range(100)]
     sweep = counted(store, world.sweep)
     recorded = counted(store, lambda: world.record(world.draft("recorded")))
     world.sweep_after(0, 200, 200)
     at_once = counted(store, lambda: world.record(world.draft("now", submit="now")))
+    followed = counted(store, world.sweep)
     ended = counted(store, lambda: world.sweep_after(200))
     world.record(*hundred)
     asked = counted(store, world.sweep)
     all_ended = counted(store, lambda: world.sweep_after(200))
     assert {*world.statuses("recorded", "now", *map(str, range(100)))} == {Status.FINISHED}
     return {
-        "a sweep with nothing to do": (sweep.writes, sweep.write_units),
-        "an event is recorded for the sweep": (recorded.writes, recorded.write_units),
-        "an event is recorded and asked for at once": (at_once.writes, at_once.write_units),
+        "a sweep with nothing to do": (sweep.writes, sweep.write_units, sweep.read_units),
+        "an event is recorded for the sweep": (recorded.writes, recorded.write_units, recorded.read_units),
+        "an event is recorded and asked for at once": (
+            at_once.writes,
+            at_once.write_units,
+            at_once.read_units,
+        ),
+        "a sweep follows a task that runs": _beyond(followed, sweep),
         "the task of one event ends": _beyond(ended, sweep),
         "100 events are asked for as one task": _beyond(asked, sweep),
         "the task of 100 events ends": _beyond(all_ended, sweep),
     }
 
 
-def _beyond(count: Count, sweep: Count) -> tuple[int, int]:
-    return count.writes - sweep.writes, count.write_units - sweep.write_units
+def _beyond(count: Count, sweep: Count) -> Cost:
+    return (
+        count.writes - sweep.writes,
+        count.write_units - sweep.write_units,
+        count.read_units - sweep.read_units,
+    )
 
 
 def page() -> str:
@@ -156,11 +170,12 @@ def page() -> str:
     return (PROJECT / "docs" / "deploy.md").read_text(encoding="utf-8")
 
 
-def shown_paths() -> dict[str, tuple[int, int]]:
+def shown_paths() -> dict[str, Cost]:
     """The page's table of counts."""
     table = page().split("<!-- counts:")[1].split("<!-- /counts -->")[0]
-    rows = re.findall(r"^\| ([^|:]+?)(?::[^|]*)? \| (\d+) \| (\d+) \|$", table, re.MULTILINE)
-    return {name: (int(writes), int(units)) for name, writes, units in rows}
+    row = r"^\| ([^|:]+?)(?::[^|]*)? \| (\d+) \| (\d+) \| (\d+) \|$"
+    rows = re.findall(row, table, re.MULTILINE)
+    return {name: (int(writes), int(units), int(read)) for name, writes, units, read in rows}
 
 
 def bill() -> list[list[str]]:
@@ -181,8 +196,8 @@ def factors(row: str) -> list[float]:
     return [number(cell.split(f" {TIMES} ")[0]) if cell else 0.0 for cell in cells]
 
 
-def test_the_ledger_is_written_as_often_as_the_page_says(world: World, store: CountingStore) -> None:
-    """Conditional writes, and what DynamoDB bills for them, path by path."""
+def test_the_ledger_is_used_as_often_as_the_page_says(world: World, store: CountingStore) -> None:
+    """Conditional writes, and what DynamoDB bills for them and for reading, path by path."""
     found = paths(world, store)
 
     assert found == shown_paths()
@@ -196,18 +211,21 @@ def test_a_sweep_with_nothing_to_do_reads_as_the_page_says(world: World, store: 
     assert (str(count.reads), f"{count.read_units:.0f}") == shown
 
 
-def test_the_bill_multiplies_what_was_counted() -> None:
-    """Sweeps, and events at once or by the hundred; seventy a task are at most 2 % dearer."""
-    counts = {name: units for name, (_, units) in shown_paths().items()}
-    sweeps = 43_200 * counts["a sweep with nothing to do"]
-    at_once = counts["an event is recorded and asked for at once"] + counts["the task of one event ends"]
-    by_hundred = counts["an event is recorded for the sweep"] + (
-        (counts["100 events are asked for as one task"] + counts["the task of 100 events ends"]) / 100
-    )
+@pytest.mark.parametrize(("kind", "index", "follows"), [("write", 1, 5), ("read", 2, 5)])
+def test_the_bill_multiplies_what_was_counted(kind: str, index: int, follows: int) -> None:
+    """Sweeps, and events at once, whose task some sweeps follow, or by the hundred; seventy a task are a
+    little dearer than that.
+    """
+    units = {name: cost[index] for name, cost in shown_paths().items()}
+    sweeps = 43_200 * units["a sweep with nothing to do"]
+    followed = follows * units["a sweep follows a task that runs"]
+    at_once = units["an event is recorded and asked for at once"] + units["the task of one event ends"]
+    together = units["100 events are asked for as one task"] + followed + units["the task of 100 events ends"]
+    by_hundred = units["an event is recorded for the sweep"] + together / 100
 
-    idle, thousand, hundred_thousand = factors("DynamoDB, write units")
+    idle, thousand, hundred_thousand = factors(f"DynamoDB, {kind} units")
 
-    assert (idle, thousand) == (sweeps, sweeps + 30_000 * at_once)
+    assert (idle, thousand) == (sweeps, sweeps + 30_000 * (at_once + followed))
     assert 1 <= (hundred_thousand - sweeps) / (3_000_000 * by_hundred) <= 1.02
 
 

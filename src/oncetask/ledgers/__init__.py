@@ -21,6 +21,7 @@ these rules; memory, SQLite and DynamoDB differ only there.
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from threading import Lock
 from typing import Any, Literal, NamedTuple, Protocol
 
 from pydantic import Field, ValidationError
@@ -46,8 +47,8 @@ ASK_KEPT_S = 7 * 86_400
 
 LEASE_KEY = "lease/sweep"
 
-REMEMBERED = 512
-"""How many records a process remembers as it last saw them, at most."""
+REMEMBERED = 256
+"""How many records a process remembers as it last saw them: two groups of 100, and what is around them."""
 
 WRITE_TRIES = 20
 """How often a change is tried anew when another process changed the record in between."""
@@ -329,6 +330,7 @@ class Ledger:
         self.store = store
         self.clock = clock
         self._seen: dict[str, Kept[Any]] = {}
+        self._seeing = Lock()
 
     # -- events -------------------------------------------------------------------------------
 
@@ -575,9 +577,11 @@ class Ledger:
         return record
 
     def _remember(self, key: str, kept: "Kept[Any]") -> None:
-        if len(self._seen) >= REMEMBERED:
-            self._seen.clear()
-        self._seen[key] = kept
+        with self._seeing:
+            self._seen.pop(key, None)
+            self._seen[key] = kept
+            if len(self._seen) > REMEMBERED:
+                del self._seen[next(iter(self._seen))]
 
     def _has_expired(self, record: Record) -> bool:
         return record.expires_s is not None and record.expires_s <= self.clock.now_s()
