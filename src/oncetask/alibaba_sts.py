@@ -4,11 +4,21 @@ import re
 from contextvars import Context
 from typing import Any
 
+from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Keys
 from oncetask.errors import CredentialsUnavailable
 from oncetask.security_center import MESSAGE_CHARS, WORD_CHARS, Endpoint
 from oncetask.settings import REGION_HOSTS
-from oncetask.tea import Client, Config, OpenApiRequest, Params, RuntimeOptions, TeaException
+from oncetask.tea import (
+    Client,
+    Config,
+    Exchange,
+    OpenApiRequest,
+    Params,
+    RuntimeOptions,
+    TeaException,
+    exchange,
+)
 
 VERSION = "2015-04-01"
 STEP = "Alibaba Cloud STS AssumeRoleWithOIDC"
@@ -53,7 +63,8 @@ def default_endpoint(region: str) -> str:
 class AlibabaSts:
     """Lends the keys of one role."""
 
-    def __init__(self, endpoint: Endpoint, *, role_arn: str, provider_arn: str) -> None:
+    def __init__(self, endpoint: Endpoint, *, role_arn: str, provider_arn: str, clock: Clock) -> None:
+        self._clock = clock
         self._role_arn = role_arn
         self._provider_arn = provider_arn
         self._protocol = endpoint.protocol
@@ -62,7 +73,7 @@ class AlibabaSts:
     def assume_role(self, token: str) -> tuple[Keys, str]:
         """Keys, and when they end in ISO 8601. Raises CredentialsUnavailable, which holds no token."""
         try:
-            # A context of its own: the call that waits for these keys keeps notes on its connection there.
+            # A context of its own: the call that waits for these keys has notes on its own exchange there.
             reply = Context().run(self._send, token)
         except TeaException as error:
             failure = _failure(error, token)
@@ -72,6 +83,8 @@ class AlibabaSts:
 
     def _send(self, token: str) -> dict[str, Any]:
         """One unsigned call. The token travels in the body: URLs end in logs and in exceptions."""
+        ends = Deadline.after((CONNECT_TIMEOUT_MS + READ_TIMEOUT_MS) / 1000, self._clock)
+        exchange.set(Exchange(left_s=ends.left_s))
         reply: dict[str, Any] = self._client.call_api(
             Params(
                 action="AssumeRoleWithOIDC",

@@ -309,7 +309,9 @@ class SecurityCenter:
         return reply
 
     def _call_once(self, action: str, query: dict[str, str], deadline: Deadline) -> _Reply | Answer:
-        of_call = Exchange(on_new_connection=self._has_idled(deadline.clock.now_s()))
+        clock = deadline.clock
+        ends = Deadline.after(sum(self._timeouts_ms(deadline)) / 1000, clock)
+        of_call = Exchange(ends.left_s, on_new_connection=self._has_idled(clock.now_s()))
         token = exchange.set(of_call)
         try:
             reply = self._send(action, query, deadline)

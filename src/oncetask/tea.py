@@ -11,11 +11,15 @@ Facts about Tea: alibabacloud_tea_openapi 0.4.6, darabonba-core 1.0.9, alibabacl
 """
 
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
+from http.client import HTTPResponse
 from importlib import import_module
-from typing import Any
+from io import BufferedReader, RawIOBase
+from socket import socket
+from typing import TYPE_CHECKING, Any
 
 from oncetask.later import left_for_later, uncollected
 
@@ -43,6 +47,9 @@ from Tea.exceptions import RetryError as OldRetryError
 from Tea.exceptions import TeaException, UnretryableException
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 __all__ = [
     "Client",
     "Config",
@@ -66,9 +73,13 @@ __all__ = [
 
 @dataclass(slots=True)
 class Exchange:
-    """One call on the wire: what Tea cannot be told, and what it forgets."""
+    """One call on the wire: what Tea cannot be told, and what it forgets.
 
-    on_new_connection: bool
+    `left_s`: how long its answer may still take, to the last byte.
+    """
+
+    left_s: Callable[[], float]
+    on_new_connection: bool = False
     status: int | None = None
 
 
@@ -82,12 +93,49 @@ class _Session(Session):
         return None
 
     def send(self, request: PreparedRequest, **kwargs: Any) -> Response:  # noqa: ANN401 - requests' signature
-        of_call = exchange.get() or Exchange(on_new_connection=False)
+        of_call = exchange.get()
+        if of_call is None:
+            return super().send(request, **kwargs)
         if of_call.on_new_connection:
             self.close()
         response = super().send(request, **kwargs)
         of_call.status = response.status_code
         return response
+
+
+class _Received(RawIOBase):
+    """What a socket receives for one answer, until the call has to end.
+
+    A socket's own time-out begins anew with every byte, so that a peer could hold a call for ever.
+    """
+
+    def __init__(self, raw: RawIOBase, connection: socket) -> None:
+        self._raw = raw
+        self._connection = connection
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int | None:
+        of_call, timeout_s = exchange.get(), self._connection.gettimeout()
+        if of_call is not None and timeout_s is not None:
+            left_s = of_call.left_s()
+            if left_s <= 0:
+                raise TimeoutError("the answer has not ended in time")
+            self._connection.settimeout(min(timeout_s, left_s))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(HTTPResponse):
+    """http.client's, read through `_Received`."""
+
+    def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - http.client's signature
+        super().__init__(sock, *args, **kwargs)
+        self.fp = BufferedReader(_Received(self.fp.detach(), sock))
 
 
 _adapter_of_tea = darabonba.core.DaraCore.get_adapter
@@ -103,7 +151,7 @@ def _adapter(protocol: str, tls_min_version: str | None = None, pool_size: int |
 
 
 def _tame_tea() -> None:
-    """Take away what Tea does to its whole process: log handlers at import, and redirects.
+    """Take away what Tea does to its whole process: log handlers at import, redirects, endless answers.
 
     DaraCore makes its sessions from its module's own name `Session` and offers no option. Its loggers
     print every header, the signature and the token, where the environment says DEBUG=sdk; urllib3's
@@ -114,6 +162,7 @@ def _tame_tea() -> None:
         logger.handlers = [logging.NullHandler()]
         logger.propagate = False
     darabonba.core.Session = _Session
+    HTTPConnection.response_class = _Response
     darabonba.core.DaraCore.get_adapter = staticmethod(_adapter)
 
 

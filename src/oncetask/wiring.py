@@ -207,6 +207,7 @@ def _keyless(settings: Settings, clock: Clock) -> Dated[Keys]:
         Endpoint(url.netloc, tls=url.scheme == "https"),
         role_arn=str(settings.role_arn),
         provider_arn=str(settings.oidc_provider_arn),
+        clock=clock,
     )
     aws = _aws_service("sts", settings, clock, settings.aws_sts_endpoint, CredentialsUnavailable)
     return keyless(aws, audience=str(settings.oidc_audience), assume=alibaba.assume_role)

@@ -25,7 +25,7 @@ from oncetask.errors import CredentialsUnavailable, Kind
 from oncetask.handlers import sweep, timer
 from oncetask.models import Result, Status
 from oncetask.security_center import Endpoint
-from oncetask.wiring import App
+from oncetask.wiring import App, SystemClock
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.contract.scripted_aws import Says, Step, scripted
@@ -396,6 +396,7 @@ def assume(emulator: Emulator, federation: Federation, token: str) -> Keys | str
         Endpoint(emulator.url.removeprefix("http://"), tls=False),
         role_arn=given["ALIBABA_CLOUD_ROLE_ARN"],
         provider_arn=given["ALIBABA_CLOUD_OIDC_PROVIDER_ARN"],
+        clock=SystemClock(),
     )
     try:
         return sts.assume_role(token)[0]

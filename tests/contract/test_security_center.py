@@ -147,6 +147,18 @@ def answering(raw: bytes) -> Callable[[socket.socket], object]:
     return serve
 
 
+def trickling(raw: bytes) -> Callable[[socket.socket], object]:
+    """Reads a request and sends these bytes so slowly that no single receive times out."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        for byte in raw:
+            connection.sendall(bytes([byte]))
+            time.sleep(0.05)
+
+    return serve
+
+
 def hang_up(connection: socket.socket) -> None:
     """A reset at once, before anything is read."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -348,6 +360,31 @@ def test_a_broken_answer_is_unknown(raw: bytes, expected: tuple[object, ...]) ->
         answer = door(url).generate(CHECK, soon())
 
     assert told(answer) == expected
+
+
+@pytest.mark.parametrize(
+    "head", [b"HTTP/1.1 200 OK\r\nX-Filler: ", b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n"]
+)
+def test_an_answer_that_trickles_ends_with_its_call(head: bytes) -> None:
+    """However it is fed, headers or body: a call ends when both its time-outs have passed."""
+    with listening(trickling(head + b"x" * 40)) as url:
+        began_s = time.monotonic()
+        answer = door(url, connect_timeout_ms=150, read_timeout_ms=300).generate(CHECK, soon())
+        took_s = time.monotonic() - began_s
+
+    assert told(answer) == NO_ANSWER
+    assert 0.4 < took_s < 1.5
+
+
+def test_an_answer_that_trickles_ends_a_second_before_the_invocation() -> None:
+    """Whatever its own time-outs are."""
+    with listening(trickling(b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n" + b"x" * 40)) as url:
+        began_s = time.monotonic()
+        answer = door(url).generate(CHECK, soon(1.5))
+        took_s = time.monotonic() - began_s
+
+    assert told(answer) == NO_ANSWER
+    assert took_s < 1.4
 
 
 def test_a_reset_while_connecting_with_tls_is_not_connected() -> None:
