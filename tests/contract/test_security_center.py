@@ -479,7 +479,7 @@ def self_signed(folder: Path) -> ssl.SSLContext:
 # -- in a process of its own ----------------------------------------------------------------------
 
 PROGRAM = """
-import logging, sys
+import logging, os, sys
 logging.basicConfig(level=logging.DEBUG)
 from oncetask.clock import Deadline
 from oncetask.credentials import FixedKeys, Keys
@@ -493,9 +493,17 @@ center = SecurityCenter(
     connect_timeout_ms=2000, read_timeout_ms=2000,
 )
 request = TaskRequest(task_type="IMAGE_SCAN", task_name="IMAGE_SCAN", param={}, source="oncetask")
+read = 0
+def count(frame, event, called):
+    global read
+    read += event == "c_call" and called.__name__ == "load_verify_locations"
 with open(path, "w") as out:
     for _ in range(2):
+        sys.setprofile(count if "COUNT" in os.environ else None)
         answer = center.generate(request, Deadline.after(30, SystemClock()))
+        sys.setprofile(None)
+        if "COUNT" in os.environ:
+            print(read)
         print(answer.model_dump_json(by_alias=True), file=out)
 """
 
@@ -519,6 +527,24 @@ def run(path: Path, host: str, *, tls: bool = False, **environment: str) -> Ran:
     )
     lines = path.read_text().splitlines()
     return Ran(done.stdout + done.stderr, [Answer.model_validate_json(line) for line in lines])
+
+
+def test_certificates_are_read_once_and_hold_for_every_connection(tmp_path: Path) -> None:
+    """Whoever the machine trusts is trusted, also by the second connection, for which no file is read."""
+    context, body = self_signed(tmp_path), b'{"TaskId":"t-1"}'
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    def serve(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as tls:
+            tls.recv(65_536)
+            tls.sendall(head + body)
+
+    with listening(serve) as url:
+        host = url.removeprefix("http://")
+        ran = run(tmp_path / "out", host, tls=True, SSL_CERT_FILE=str(tmp_path / "server.pem"), COUNT="1")
+
+    assert [answer.task_id for answer in ran.answers] == ["t-1", "t-1"]
+    assert ran.printed.split() == ["1", "1"]
 
 
 def test_nothing_is_printed_although_the_environment_asks_tea_to(emulator: Emulator, tmp_path: Path) -> None:
