@@ -4,10 +4,11 @@ import re
 from contextvars import Context
 from typing import Any
 
+from oncetask.answers import MESSAGE_CHARS, WORD_CHARS
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Keys
 from oncetask.errors import CredentialsUnavailable
-from oncetask.security_center import MESSAGE_CHARS, WORD_CHARS, Endpoint
+from oncetask.security_center import Endpoint
 from oncetask.settings import REGION_HOSTS
 from oncetask.tea import (
     Client,

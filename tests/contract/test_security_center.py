@@ -47,20 +47,12 @@ from local.emulator import (
 )
 from local.emulator.behaviour import DescribeId
 from local.emulator.server import VERSION
+from oncetask.answers import LONGEST_RETRY_AFTER_MS, MESSAGE_CHARS, Translator
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Credentials, FixedKeys, Keys
 from oncetask.errors import Code, Kind, QueryFailed
 from oncetask.models import Answer, Ended, Outcome, Progress, TaskRequest
-from oncetask.security_center import (
-    DESCRIBED_TYPES,
-    IDLE_S,
-    LONGEST_RETRY_AFTER_MS,
-    MESSAGE_CHARS,
-    PAGE_SIZE,
-    Endpoint,
-    SecurityCenter,
-    Translator,
-)
+from oncetask.security_center import DESCRIBED_TYPES, IDLE_S, PAGE_SIZE, Endpoint, SecurityCenter
 from oncetask.wiring import SystemClock
 from tests.answers import ROWS, Row
 from tests.clocks import FakeClock
