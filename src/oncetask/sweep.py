@@ -72,12 +72,17 @@ class Gauges(NamedTuple):
 
 @dataclass(slots=True)
 class SweepReport(Report):
-    """What one sweep did; `gauges` tell what is left."""
+    """What one sweep did; `gauges` tell what is left. `shared_by`: how many events each new task serves."""
 
-    gauges: Gauges = field(default_factory=lambda: Gauges(0, 0, 0))
-    events_per_task: float = 0.0
+    gauges: Gauges = field(default=Gauges(0, 0, 0))
+    shared_by: list[int] = field(default_factory=list)
     failed_queries: list[QueryFailed] = field(default_factory=list)
     damaged_keys: list[str] = field(default_factory=list)
+
+    @property
+    def events_per_task(self) -> float:
+        """The mean over the tasks that were made; 0 where none was."""
+        return sum(self.shared_by) / len(self.shared_by) if self.shared_by else 0.0
 
 
 class Sweeper:
@@ -440,15 +445,13 @@ class _Pass:
 
     def _submit(self) -> None:
         queue = deque(groups(self._due_events()))
-        shared_by: list[int] = []
         while queue and not self.stopped:
             group = queue.popleft()
             if group[0].request.task_type in self.closed_types:
                 continue
             if not self._in_time_to_ask():
                 break
-            queue.extendleft(reversed(groups(self._ask(group, shared_by))))
-        self.report.events_per_task = sum(shared_by) / len(shared_by) if shared_by else 0.0
+            queue.extendleft(reversed(groups(self._ask(group))))
 
     def _due_events(self) -> list[Event]:
         """Of the oldest open events those whose turn it is; those that have waited too long are given up."""
@@ -466,15 +469,13 @@ class _Pass:
     def _is_due(self, event: Event) -> bool:
         return event.status is Status.PENDING and event.due_s <= self._now_s()
 
-    def _ask(self, group: list[Event], shared_by: list[int]) -> list[Event]:
+    def _ask(self, group: list[Event]) -> list[Event]:
         """Ask for one group; the events that are to be asked for again at once, in smaller groups."""
         asked = self._submitter.ask(group, self.report, Limits(self.deadline))
         if asked is None:
             self.closed_types.add(group[0].request.task_type)
             return []
         self._take_in(asked)
-        if asked.answer.outcome is Outcome.CREATED:
-            shared_by.append(len(asked.ask.event_ids))
         if not asked.resolved:
             self.closed_types.add(group[0].request.task_type)
         return [event for event in asked.events if event.part is not None and self._is_due(event)]
@@ -484,6 +485,8 @@ class _Pass:
         for event in asked.events:
             if (event.ask_id, event.ask_sendings) == (asked.ask.ask_id, asked.ask.sendings):
                 self.results[event.event_id] = event.result()
+        if asked.answer.outcome is Outcome.CREATED:
+            self.report.shared_by.append(len(asked.ask.event_ids))
         self.stopped = self.stopped or not asked.answer.asks_may_go_on
 
     def _waits_too_long(self, event: Event) -> bool:

@@ -187,6 +187,7 @@ def test_what_is_not_found_is_asked_again(world: World, task_type: str) -> None:
     reports = [world.sweep_after(pause_s) for pause_s in LOOKS]
 
     assert [report.asked_again for report in reports] == [0, 0, 0, 1]
+    assert [report.events_per_task for report in reports] == [0, 0, 0, 1]
     assert (one(reports[-1].results).status, one(reports[-1].results).attempts) == (Status.CREATED, 2)
     assert (len(world.emulator.tasks), world.ledger.places()) == (1, [])
 
