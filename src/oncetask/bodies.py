@@ -19,7 +19,9 @@ _STATE_OF_NUMBER: Mapping[str, EndState] = {"2": "SUCCESS", "3": "FAIL", "4": "T
 
 def response_of(body: Mapping[str, Any]) -> TaskResponse:
     """The seven fields; without those that have a shape which nobody foresaw."""
-    fields = {**body, "TaskId": id_of(body.get("TaskId")), "RequestId": text_of(body.get("RequestId"))}
+    texts = {name: _unicode(value) for name, value in body.items() if isinstance(value, str)}
+    ids = {"TaskId": id_of(body.get("TaskId")), "RequestId": text_of(body.get("RequestId"))}
+    fields = {**body, **texts, **ids}
     try:
         return TaskResponse.model_validate(fields)
     except ValidationError as error:
@@ -131,8 +133,13 @@ def code_of(body: Mapping[str, Any]) -> str | None:
 def text_of(value: object) -> str | None:
     """A text, or a whole number as text, that UTF-8 can hold; None for anything else, and for no text."""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode() or None
+        return _unicode(value) or None
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _unicode(text: str) -> str:
+    """What UTF-8 can hold of it: JSON's escapes carry lone surrogates past that."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def id_of(value: object) -> str | None:

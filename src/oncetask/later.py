@@ -64,7 +64,7 @@ def or_plainly(*packages: str) -> Iterator[None]:
     """
     try:
         yield
-    except (ImportError, AttributeError, TypeError):  # whatever less work comes to
+    except (ImportError, AttributeError, TypeError, RuntimeError):  # whatever less work comes to
         for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
             del sys.modules[name]
 

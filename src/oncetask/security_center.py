@@ -246,7 +246,7 @@ class SecurityCenter:
 
     def _call_once(self, action: str, query: dict[str, str], deadline: Deadline) -> Reply | Answer:
         clock = deadline.clock
-        ends = Deadline.after(sum(self._timeouts_ms(deadline)) / 1000, clock)
+        ends = Deadline.after(_for_call_s(deadline), clock)
         of_call = Exchange(ends.left_s, on_new_connection=self._has_idled(clock.now_s()))
         token = exchange.set(of_call)
         try:
@@ -283,6 +283,9 @@ class SecurityCenter:
 
     def _timeouts_ms(self, deadline: Deadline) -> tuple[int, int]:
         """Connect and read time-outs, shortened alike where the invocation ends before they would."""
-        left_s = max(deadline.left_s() - MARGIN_S, SHORTEST_CALL_S)
-        share = min(1.0, left_s / self.call_timeout_s())
+        share = min(1.0, _for_call_s(deadline) / self.call_timeout_s())
         return max(1, int(self._connect_timeout_ms * share)), max(1, int(self._read_timeout_ms * share))
+
+
+def _for_call_s(deadline: Deadline) -> float:
+    return max(deadline.left_s() - MARGIN_S, SHORTEST_CALL_S)

@@ -47,9 +47,12 @@ from Tea.exceptions import RetryError as OldRetryError
 from Tea.exceptions import TeaException, UnretryableException
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
+
+    type Connect = Callable[[HTTPConnection], None]
 
 __all__ = [
     "Client",
@@ -72,11 +75,15 @@ __all__ = [
 ]
 
 
+SHORTEST_ANSWER_S = 0.1
+"""Who has less left after connecting sends nothing."""
+
+
 @dataclass(slots=True)
 class Exchange:
     """One call on the wire: what Tea cannot be told, and what it forgets.
 
-    `left_s`: how long its answer may still take, to the last byte.
+    `left_s`: until the call must have ended, whatever its time-outs are.
     """
 
     left_s: Callable[[], float]
@@ -105,7 +112,7 @@ class _Session(Session):
 
 
 class _Received(RawIOBase):
-    """What a socket receives for one answer, until the call has to end.
+    """What a socket receives for one answer: for its time-out in all, and not past the end of the call.
 
     A socket's own time-out begins anew with every byte, so that a peer could hold a call for ever.
     """
@@ -113,17 +120,21 @@ class _Received(RawIOBase):
     def __init__(self, raw: RawIOBase, connection: socket) -> None:
         self._raw = raw
         self._connection = connection
+        self._of_call = exchange.get()
+        self._unused_s = 0.0
+        timeout_s = connection.gettimeout()
+        if self._of_call is not None and timeout_s is not None:
+            self._unused_s = max(0.0, self._of_call.left_s() - timeout_s)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
-        of_call, timeout_s = exchange.get(), self._connection.gettimeout()
-        if of_call is not None and timeout_s is not None:
-            left_s = of_call.left_s()
+        if self._of_call is not None:
+            left_s = self._of_call.left_s() - self._unused_s
             if left_s <= 0:
                 raise TimeoutError("the answer has not ended in time")
-            self._connection.settimeout(min(timeout_s, left_s))
+            self._connection.settimeout(left_s)
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -148,6 +159,21 @@ class _TlsAdapter(darabonba.core._TLSAdapter):  # type: ignore[misc] # Tea ships
         super().cert_verify(conn, url, verify, cert)
         if verify is True and conn.conn_kw.get("ssl_context") is self.ssl_context is not None:
             conn.ca_certs = None
+
+
+def _in_time(connect: "Connect") -> "Connect":
+    """The same; but who is connected too late for an answer asks nothing. A name's lookup knows no time-out,
+    and each of its addresses takes one of its own.
+    """
+
+    def connected_in_time(connection: HTTPConnection) -> None:
+        connect(connection)
+        of_call = exchange.get()
+        if of_call is not None and of_call.left_s() < SHORTEST_ANSWER_S:
+            connection.close()
+            raise ConnectTimeoutError(connection, "connected too late to ask")
+
+    return connected_in_time
 
 
 _adapter_of_tea = darabonba.core.DaraCore.get_adapter
@@ -176,6 +202,8 @@ def _tame_tea() -> None:
     darabonba.core.Session = _Session
     darabonba.core._TLSAdapter = _TlsAdapter
     HTTPConnection.response_class = _Response
+    for kind in (HTTPConnection, HTTPSConnection):
+        kind.connect = _in_time(kind.connect)  # type: ignore[method-assign, assignment]
     darabonba.core.DaraCore.get_adapter = staticmethod(_adapter)
 
 

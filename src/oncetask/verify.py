@@ -401,8 +401,10 @@ def scheme_of(table: object) -> Scheme:
     A discriminated union of pydantic's would build all nine at every start.
     """
     if not isinstance(table, dict):
-        raise ValueError("a table stands here")
-    name = table.get("scheme")
+        raise ValueError("must be a table")
+    if "scheme" not in table:
+        raise ValueError("scheme is missing")
+    name = table["scheme"]
     kind = _SCHEMES.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"scheme must be one of {', '.join(map(str, _SCHEMES))}")

@@ -23,7 +23,7 @@ FLOORS: tuple[frozenset[str], ...] = tuple(
         "handlers.timer handlers.webhook handlers.sweep",
     )
 )
-"""From the ground up. `oncetask` is empty, and `oncetask.handlers` has nothing to import."""
+"""From the ground up. `oncetask` itself is empty, and nobody imports anything from `oncetask.handlers`."""
 
 HOMES = {
     "Tea": {"tea"},

@@ -142,9 +142,12 @@ def _metrics(settings: Settings, **dimensions: str) -> Iterator[AmazonCloudWatch
     """To be filled by one thread; then they are emitted, in one line."""
     with _emitting:
         metrics = _provider(settings.metrics_namespace, settings.service, **dimensions)
-        yield metrics
-        if metrics.metric_set:  # Powertools warns where there is nothing to publish
-            metrics.flush_metrics()
+        try:
+            yield metrics
+            if metrics.metric_set:  # Powertools warns where there is nothing to publish
+                metrics.flush_metrics()
+        finally:
+            metrics.clear_metrics()
 
 
 @cache
