@@ -77,6 +77,9 @@ __all__ = [
 
 SHORTEST_ANSWER_S = 0.1
 """Who has less left after connecting sends nothing."""
+AT_HAND_S = 0.01
+MOST_LATE_READS = 16
+"""What arrives within that time, so often, was there already."""
 
 
 @dataclass(slots=True)
@@ -114,7 +117,8 @@ class _Session(Session):
 class _Received(RawIOBase):
     """What a socket receives for one answer: for its time-out in all, and not past the end of the call.
 
-    A socket's own time-out begins anew with every byte, so that a peer could hold a call for ever.
+    A socket's own time-out begins anew with every byte, so that a peer could hold a call for ever. What is
+    there already when the time is up is still taken: the process may have been frozen meanwhile.
     """
 
     def __init__(self, raw: RawIOBase, connection: socket) -> None:
@@ -122,6 +126,7 @@ class _Received(RawIOBase):
         self._connection = connection
         self._of_call = exchange.get()
         self._unused_s = 0.0
+        self._late_reads = 0
         timeout_s = connection.gettimeout()
         if self._of_call is not None and timeout_s is not None:
             self._unused_s = max(0.0, self._of_call.left_s() - timeout_s)
@@ -132,9 +137,10 @@ class _Received(RawIOBase):
     def readinto(self, buffer: "WriteableBuffer") -> int | None:
         if self._of_call is not None:
             left_s = self._of_call.left_s() - self._unused_s
-            if left_s <= 0:
+            self._late_reads += left_s <= 0
+            if self._late_reads > MOST_LATE_READS:
                 raise TimeoutError("the answer has not ended in time")
-            self._connection.settimeout(left_s)
+            self._connection.settimeout(max(left_s, AT_HAND_S))
         return self._raw.readinto(buffer)
 
     def close(self) -> None:

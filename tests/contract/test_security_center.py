@@ -369,6 +369,23 @@ def test_an_answer_that_trickles_ends_with_its_call(head: bytes) -> None:
     assert 0.25 < took_s < 1.5
 
 
+def test_an_answer_that_is_there_is_taken_however_late() -> None:
+    """A process that was frozen while it waited finds it, and the time up."""
+    clock = FakeClock()
+    body = json.dumps({"TaskId": "t-1", "Filler": "x" * 40_000}).encode()
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        clock.advance(3600)
+        connection.sendall(head + body)
+
+    with listening(serve) as url:
+        answer = door(url).generate(CHECK, soon(clock=clock))
+
+    assert answer.task_id == "t-1"
+
+
 def test_an_answer_that_trickles_ends_a_second_before_the_invocation() -> None:
     """Whatever its own time-outs are."""
     with listening(trickling(b"HTTP/1.1 200 OK\r\nContent-Length: 400\r\n\r\n" + b"x" * 40)) as url:

@@ -210,11 +210,24 @@ def test_a_ledger_that_fails_after_the_answer_changes_nothing_in_what_is_told(
 # -- askers that come back late -------------------------------------------------------------------
 
 
+class FrozenClock(FakeClock):
+    """A frozen process's clock: the day goes on, and none of its own time passes."""
+
+    def __init__(self, day: FakeClock) -> None:
+        super().__init__()
+        self._day = day
+
+    def now_s(self) -> float:
+        """See `FakeClock`."""
+        return self._day.now_s()
+
+
 class LateAsker:
-    """A delivery of one `now` event `a` whose call is still out, in a thread of its own."""
+    """A delivery of one `now` event `a` whose call is still out, in a thread for a frozen process."""
 
     def __init__(self, world: World, asker: World, slow_s: float) -> None:
         asker.app.ledger = world.ledger
+        asker.app.clock = asker.clock = FrozenClock(world.clock)
         world.emulator.script(Slow(slow_s))
         self._draft = asker.draft("a", submit="now")
         self._asker = asker
