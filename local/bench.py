@@ -15,8 +15,9 @@ from local import startup, storm
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
 from local.figures import Row, show, write
-from oncetask.ledgers import Event, Ledger
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Event
+from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status, TaskRequest, Trigger
 
 FEW, MANY = 1_000, 10_000

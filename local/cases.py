@@ -25,10 +25,10 @@ from local.clocks import FakeClock
 from local.documents import read_event
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Fault
 from local.emulator.sts import Federation
+from oncetask.app import App
 from oncetask.handlers import sweep, timer, webhook
 from oncetask.settings import Settings
-from oncetask.submit import Report
-from oncetask.wiring import App
+from oncetask.submit.submit import Report
 
 EVENTS = Path(__file__).resolve().parents[1] / "events"
 EXPECTED = ".expected.json"

@@ -7,15 +7,15 @@ from typing import Any
 
 from local.cases import Case, expectation_of
 from local.documents import read_event, routes_beside
-from oncetask import payloads
+from oncetask.app import App, app_of
 from oncetask.errors import Rejection, SecretUnavailable
 from oncetask.handlers import timer, webhook
-from oncetask.handlers.fronts import Delivery
-from oncetask.ledgers import Event
+from oncetask.ledger.records import Event
 from oncetask.models import Result, compact_json
-from oncetask.routes import Route
-from oncetask.verify import Verdict
-from oncetask.wiring import App, app_of
+from oncetask.routing.routes import Route
+from oncetask.webhooks.body import parse
+from oncetask.webhooks.http import Delivery
+from oncetask.webhooks.schemes import Verdict
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing is sent."""
@@ -85,7 +85,7 @@ def _explain_delivery(app: App, delivery: Delivery) -> Iterator[Line]:
 def _explain_unverified(route: Route, delivery: Delivery) -> Iterator[Line]:
     body = delivery.body or b""
     try:
-        payload = payloads.parse(delivery.header("content-type"), body)
+        payload = parse(delivery.header("content-type"), body)
     except Rejection as error:
         yield "refused", f"{error.code}: {error.message}"
         return

@@ -26,11 +26,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
+from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import webhook
 from oncetask.handlers.webhook import BODY_BYTES
 from oncetask.settings import Settings
-from oncetask.wiring import App
 
 BATCH = 1000
 LONGEST_S = 0.25

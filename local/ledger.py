@@ -13,12 +13,12 @@ import sys
 from collections.abc import Callable
 
 from local import show
+from oncetask.app import App, app_of
 from oncetask.errors import Code, DamagedRecord, OnceTaskError
-from oncetask.ledgers import Ask, Event
+from oncetask.ledger.records import Ask, Event
 from oncetask.models import Answer, Outcome, Result, Status, instant, results_document
-from oncetask.submit import OLDEST_OPEN, damaged
-from oncetask.sweep import given_up
-from oncetask.wiring import App, app_of
+from oncetask.submit.submit import OLDEST_OPEN, damaged
+from oncetask.sweep.sweep import given_up
 
 ACTIONS = ("list", "show", "retry", "adopt", "give-up")
 

@@ -10,11 +10,11 @@ from local import show
 from local.cases import EVENTS, INVOCATION_MS, Case, Handled, documents, expectation_of
 from local.documents import read_event, routes_beside
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from oncetask.app import app_of
 from oncetask.errors import OnceTaskError, Rejection
 from oncetask.handlers import timer, webhook
-from oncetask.handlers.fronts import Delivery
 from oncetask.models import results_document
-from oncetask.wiring import app_of
+from oncetask.webhooks.http import Delivery
 
 
 def main(path: Path | None, *, live: bool, keyless: bool) -> None:

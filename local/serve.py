@@ -11,9 +11,9 @@ import uvicorn
 
 from local import show
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from oncetask.app import App, app_of
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep, webhook
-from oncetask.wiring import App, app_of
 
 SWEEP_EVERY_S = 3.0
 INVOCATION_MS = 29_000

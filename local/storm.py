@@ -20,10 +20,10 @@ from typing import Any
 
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Task
+from oncetask.app import App
 from oncetask.handlers import sweep, webhook
 from oncetask.models import Status
 from oncetask.settings import Settings
-from oncetask.wiring import App
 
 ROUTES = """
 [routes.storm]

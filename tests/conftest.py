@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from oncetask.app import App
 from oncetask.clock import Clock
 from oncetask.settings import Settings
-from oncetask.wiring import App
 
 type MakeApp = Callable[..., App]
 

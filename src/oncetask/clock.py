@@ -1,4 +1,4 @@
-"""Time as the rest of the code sees it: injected, never read. Only `wiring` makes the real clock."""
+"""Time as the rest of the code sees it: injected, never read. Only `app` makes the real clock."""
 
 from typing import NamedTuple, Protocol
 

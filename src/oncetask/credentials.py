@@ -1,6 +1,6 @@
 """Where the access key for Security Center comes from. Values are read when asked for, never shown.
 
-What fetches keys is imported where it is needed (`wiring`): here is neither HTTP nor Tea.
+What fetches keys is imported where it is needed (`app`): here is neither HTTP nor Tea.
 """
 
 from collections.abc import Callable
@@ -8,9 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from oncetask.cached import Cached, Dated
 from oncetask.clock import Clock
 from oncetask.errors import CredentialsUnavailable
-from oncetask.kept import Dated, Kept
 
 FAILURE_S = 5.0
 """Where no keys could be had, nobody tries again for so long: whoever prepares a call pays for the attempt,
@@ -76,7 +76,7 @@ class FetchedKeys:
 
     def __init__(self, fetch: Callable[[], Dated[Keys]], clock: Clock) -> None:
         """`fetch` raises CredentialsUnavailable."""
-        self._kept = Kept(fetch, clock, failure_s=FAILURE_S)
+        self._kept = Cached(fetch, clock, failure_s=FAILURE_S)
 
     @property
     def renewable(self) -> bool:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from oncetask.ledgers import Ledger, Store
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.store import Store
 from tests.clocks import FakeClock
 from tests.contract import stores
 

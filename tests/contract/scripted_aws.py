@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from oncetask.aws import AwsService
+from oncetask.aws.client import AwsService
+from oncetask.aws.sigv4 import AwsKeys
 from oncetask.clock import Clock
-from oncetask.sigv4 import AwsKeys
 
 KEYS = AwsKeys("AKIASCRIPTED", "scripted-secret", "scripted-token")
 

@@ -19,11 +19,11 @@ from urllib.parse import urlencode
 
 import pytest
 
-from oncetask.aws import AwsError, AwsService
+from oncetask.aws.client import AwsError, AwsService
+from oncetask.aws.sigv4 import AwsKeys
 from oncetask.clock import Clock
-from oncetask.ledgers.dynamodb import INDEX_ACTIONS, TABLE_ACTIONS, DynamoDbStore, table_definition
-from oncetask.ledgers.sql import SqlStore
-from oncetask.sigv4 import AwsKeys
+from oncetask.ledger.dynamodb import INDEX_ACTIONS, TABLE_ACTIONS, DynamoDbStore, table_definition
+from oncetask.ledger.sqlite import SqlStore
 from tests.tools import NotInstallable, node_modules, python_tool
 
 REGION = "eu-central-1"

@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import pytest
 
-from oncetask.aws import MESSAGE_CHARS, AwsError, AwsService, AwsUnreachable, default_endpoint
-from oncetask.sigv4 import AwsKeys, sign
+from oncetask.aws.client import MESSAGE_CHARS, AwsError, AwsService, AwsUnreachable, default_endpoint
+from oncetask.aws.sigv4 import AwsKeys, sign
 from tests.clocks import NOW_S, FakeClock
 from tests.contract.scripted_aws import KEYS, HangsUp, IsSilent, Says, Script, Step, error, ok, scripted
 from tests.contract.stores import DynamoDb, free_port

@@ -9,17 +9,17 @@ from typing import Any
 import pytest
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
-from oncetask.aws import AwsService
-from oncetask.aws_secrets import access_key, webhook_parameter, webhook_secret
+from oncetask.app import App
+from oncetask.aws.client import AwsService
+from oncetask.aws.secrets import access_key, webhook_parameter, webhook_secret
+from oncetask.aws.sigv4 import AwsKeys
+from oncetask.cached import RETRY_S
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Keys
 from oncetask.errors import CredentialsUnavailable, SecretUnavailable
 from oncetask.handlers import sweep, timer, webhook
-from oncetask.kept import RETRY_S
 from oncetask.models import Result, Status
-from oncetask.secret_values import FRESH_S, GOOD_S
-from oncetask.sigv4 import AwsKeys
-from oncetask.wiring import App
+from oncetask.webhooks.secrets import FRESH_S, GOOD_S
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.contract import stores

@@ -8,8 +8,8 @@ from random import Random
 import pytest
 
 from oncetask.errors import LedgerUnavailable
-from oncetask.ledgers import Row
-from oncetask.ledgers.dynamodb import LIMIT_S, PASSING, TRIES, DynamoDbStore
+from oncetask.ledger.dynamodb import LIMIT_S, PASSING, TRIES, DynamoDbStore
+from oncetask.ledger.store import Row
 from tests.clocks import FakeClock
 from tests.contract.scripted_aws import HangsUp, IsSilent, Says, Script, Step, error, ok, scripted
 from tests.contract.stores import free_port

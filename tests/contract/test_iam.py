@@ -14,15 +14,16 @@ from typing import Any
 
 import pytest
 
-from oncetask import keyless
-from oncetask.aws import AwsError, AwsService
-from oncetask.aws_secrets import access_key, webhook_parameter, webhook_secret
+from oncetask.aws import identity
+from oncetask.aws.client import AwsError, AwsService
+from oncetask.aws.secrets import access_key, webhook_parameter, webhook_secret
+from oncetask.aws.sigv4 import AwsKeys
 from oncetask.credentials import Keys
 from oncetask.errors import CredentialsUnavailable, SecretUnavailable
-from oncetask.ledgers import Ask, Event, Ledger, Place
-from oncetask.ledgers.dynamodb import INDEX_NAME, DynamoDbStore
+from oncetask.ledger.dynamodb import INDEX_NAME, DynamoDbStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Ask, Event, Place
 from oncetask.models import Status, TaskRequest, Trigger
-from oncetask.sigv4 import AwsKeys
 from tests.clocks import FakeClock
 from tests.contract import stores
 from tests.contract.stores import REGION, TABLE, WallClock
@@ -316,7 +317,7 @@ def test_keyless_alone_may_ask_for_a_token(function: Function, account: Account)
     sts = account.service("sts", function)
     parameters = {"Audience.member.1": "oncetask", "SigningAlgorithm": "RS256"}
 
-    code = code_of(lambda: sts.query("GetWebIdentityToken", keyless.VERSION, parameters))
+    code = code_of(lambda: sts.query("GetWebIdentityToken", identity.VERSION, parameters))
     sts.close()
 
     assert code.startswith("AccessDenied") is (function.mode == "secretsmanager")

@@ -17,15 +17,16 @@ from local.emulator import Emulator, Refuse, ResetBefore, Silence, Unreadable
 from local.emulator.answers import accepted
 from local.emulator.faults import Operation, Outcome
 from local.emulator.sts import AUDIENCE, AWS_ROLE_ARN, Federation, account_key, signed_token
-from oncetask import alibaba_sts, keyless
-from oncetask.alibaba_sts import AlibabaSts, default_endpoint
+from oncetask.alibaba import sts as alibaba_sts
+from oncetask.alibaba.security_center import Endpoint
+from oncetask.alibaba.sts import AlibabaSts, default_endpoint
+from oncetask.app import App, SystemClock
+from oncetask.aws import identity
 from oncetask.clock import Deadline
 from oncetask.credentials import Keys
 from oncetask.errors import CredentialsUnavailable, Kind
 from oncetask.handlers import sweep, timer
 from oncetask.models import Result, Status
-from oncetask.security_center import Endpoint
-from oncetask.wiring import App, SystemClock
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.contract.scripted_aws import Says, Step, scripted
@@ -370,7 +371,7 @@ def test_every_code_with_an_advice_is_in_the_guide() -> None:
     """Whoever meets one finds it in docs/keyless.md, with what to do."""
     guide = (PROJECT / "docs" / "keyless.md").read_text(encoding="utf-8")
 
-    assert [code for code in (*keyless.ADVICE, *alibaba_sts.ADVICE) if f"`{code}`" not in guide] == []
+    assert [code for code in (*identity.ADVICE, *alibaba_sts.ADVICE) if f"`{code}`" not in guide] == []
 
 
 # -- the emulator's own promises ------------------------------------------------------------------

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from oncetask.errors import Code, DamagedRecord, Kind
-from oncetask.ledgers import Ask, Event, Ledger, Place, Read, Row, Store, event_key
+from oncetask.ledger.ledger import Ledger, Read
+from oncetask.ledger.records import Ask, Event, Place, event_key
+from oncetask.ledger.store import Row, Store
 from oncetask.models import Answer, ErrorInfo, Outcome, Status, TaskRequest, Trigger
 from tests.clocks import NOW_S, FakeClock
 

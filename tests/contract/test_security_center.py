@@ -48,13 +48,13 @@ from local.emulator import (
 )
 from local.emulator.behaviour import DescribeId
 from local.emulator.server import VERSION
-from oncetask.answers import LONGEST_RETRY_AFTER_MS, MESSAGE_CHARS, Translator
+from oncetask.alibaba.answers import LONGEST_RETRY_AFTER_MS, MESSAGE_CHARS, Translator
+from oncetask.alibaba.security_center import DESCRIBED_TYPES, IDLE_S, PAGE_SIZE, Endpoint, SecurityCenter
+from oncetask.app import SystemClock
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Credentials, FixedKeys, Keys
 from oncetask.errors import Code, Kind, QueryFailed
 from oncetask.models import Answer, Ended, Outcome, Progress, TaskRequest
-from oncetask.security_center import DESCRIBED_TYPES, IDLE_S, PAGE_SIZE, Endpoint, SecurityCenter
-from oncetask.wiring import SystemClock
 from tests.answers import ROWS, Row
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
@@ -499,8 +499,8 @@ socket.getaddrinfo = look_up_slowly
 from oncetask.clock import Deadline
 from oncetask.credentials import FixedKeys, Keys
 from oncetask.models import TaskRequest
-from oncetask.security_center import Endpoint, SecurityCenter
-from oncetask.wiring import SystemClock
+from oncetask.alibaba.security_center import Endpoint, SecurityCenter
+from oncetask.app import SystemClock
 host, tls, path = sys.argv[1:]
 center = SecurityCenter(
     endpoint=Endpoint(host, tls=tls == "tls"),

@@ -1,4 +1,4 @@
-"""What other people's signers make, `oncetask.verify` accepts."""
+"""What other people's signers make, `oncetask.webhooks.schemes` accepts."""
 
 import base64
 from datetime import UTC, datetime
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import pytest
 from standardwebhooks import Webhook
 
-from oncetask.verify import Verdict, scheme_of, verify
+from oncetask.webhooks.schemes import Verdict, scheme_of, verify
 
 SENT_AT_S = 1_795_500_000
 KEY = b"0123456789abcdef0123456"  # its base64 needs padding

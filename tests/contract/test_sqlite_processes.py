@@ -7,8 +7,9 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from oncetask.ledgers import Event, Ledger
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Event
+from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status, TaskRequest, Trigger
 from tests.clocks import NOW_S, FakeClock
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
+from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import webhook
-from oncetask.wiring import App
 from tests.conftest import MakeApp
 
 HERE = Path(__file__).parent

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
-from oncetask.ledgers import Ledger
+from oncetask.app import App, SystemClock
+from oncetask.ledger.ledger import Ledger
 from oncetask.settings import Settings
-from oncetask.wiring import App, SystemClock
 from tests.functional.sweeps import HookedStore, World
 
 

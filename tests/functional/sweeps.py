@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.emulator import Call, Emulator
+from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
-from oncetask.ledgers import Ask, Event, Ledger, Row
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Ask, Event
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Row
 from oncetask.models import Result, Status, TaskRequest, Trigger
-from oncetask.submit import Report
-from oncetask.sweep import SweepReport
-from oncetask.wiring import App
+from oncetask.submit.submit import Report
+from oncetask.sweep.sweep import SweepReport
 from tests.clocks import FakeClock
 
 CHECK = "CLIENT_PROBLEM_CHECK"

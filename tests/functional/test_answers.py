@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from local.emulator import Emulator
+from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import timer
 from oncetask.models import Result, Status
-from oncetask.wiring import App
 from tests.answers import ROWS, Row
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp

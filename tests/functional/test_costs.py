@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from local.emulator import Emulator
-from oncetask.ledgers import Ledger, Row
-from oncetask.ledgers.dynamodb import SHARDS, _item
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.dynamodb import SHARDS, _item
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Row
 from oncetask.models import Status
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp

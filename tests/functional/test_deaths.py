@@ -13,9 +13,10 @@ import pytest
 
 from local.emulator import CapReached, Emulator, Fault, Refuse, ResetBefore, Silence, Slow, Throttle
 from oncetask.errors import LedgerUnavailable
-from oncetask.ledgers import Event, Ledger
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Event
 from oncetask.models import Status
-from oncetask.submit import Report
+from oncetask.submit.submit import Report
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.functional.sweeps import HookedStore, World, error_code, failing_at, one

@@ -14,7 +14,7 @@ from local.emulator import Emulator
 from oncetask.handlers.sweep import swept_document
 from oncetask.handlers.webhook import Accepted, Refusal
 from oncetask.models import results_document
-from oncetask.sweep import SweepReport
+from oncetask.sweep.sweep import SweepReport
 
 
 def answer_of(case: Case, handled: Handled) -> dict[str, Any]:

@@ -30,12 +30,12 @@ from local.emulator import (
 )
 from local.emulator.answers import ApiError
 from local.emulator.sts import AWS_SECRET, AWS_SESSION_TOKEN, Federation
+from oncetask.app import App, app_of
 from oncetask.clock import Deadline
 from oncetask.errors import Unavailable
 from oncetask.handlers import timer, webhook
 from oncetask.handlers.telemetry import emit
 from oncetask.models import results_document
-from oncetask.wiring import App, app_of
 
 PROJECT = Path(__file__).parent.parent.parent
 HOOK_SECRET = "hook-secret-of-the-test"

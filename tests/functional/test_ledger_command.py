@@ -12,7 +12,8 @@ import pytest
 from local import ledger
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, CapReached, Emulator, ResetBefore, Throttle
 from local.ledger import OperatorError
-from oncetask.ledgers import Row, ask_key
+from oncetask.ledger.records import ask_key
+from oncetask.ledger.store import Row
 from oncetask.models import Status
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp

@@ -16,7 +16,8 @@ from local.emulator import (
     Throttle,
     Unreadable,
 )
-from oncetask.ledgers import Ask, Ledger, Place
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Ask, Place
 from oncetask.models import Status
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp

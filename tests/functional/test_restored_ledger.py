@@ -9,8 +9,9 @@ import pytest
 
 from local.emulator import CanCreateFalse, Emulator, ResetAfter
 from local.ledger import changed
-from oncetask.ledgers import Ledger, ask_key, event_key, place_key
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import ask_key, event_key, place_key
+from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp

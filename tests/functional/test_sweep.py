@@ -20,14 +20,16 @@ from local.emulator import (
     Slow,
     Throttle,
 )
+from oncetask.app import SystemClock
 from oncetask.clock import Deadline
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
-from oncetask.ledgers import Ledger, Row, ask_key, event_key, place_key, task_key
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import ask_key, event_key, place_key, task_key
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Row
 from oncetask.models import Status, results_document
-from oncetask.sweep import SweepReport
-from oncetask.wiring import SystemClock
+from oncetask.sweep.sweep import SweepReport
 from tests.answers import ROWS
 from tests.answers import Row as AnswerRow
 from tests.clocks import NOW_S, FakeClock

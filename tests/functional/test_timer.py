@@ -25,11 +25,13 @@ from local.emulator import (
     Silence,
     Throttle,
 )
+from oncetask.app import App
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers.timer import drafts_of, handle
-from oncetask.ledgers import Ledger, Place, Row, Store
-from oncetask.ledgers.sql import SqlStore
-from oncetask.wiring import App
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Place
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Row, Store
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp
 
@@ -606,7 +608,7 @@ def test_a_ledger_that_fails_between_two_items_reports_both(app: App, emulator: 
 DRIVER = """
 import json, sys
 from oncetask.handlers import timer
-import oncetask.security_center
+import oncetask.alibaba.security_center
 
 print("ready", file=sys.stderr, flush=True)
 for line in sys.stdin:

@@ -21,14 +21,16 @@ from local.emulator import (
     Throttle,
 )
 from local.fuzz import FRONTS, OTHER_SECRETS, ROUTES, SECRETS, Sent, http_api, sign
+from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind
 from oncetask.handlers import webhook
 from oncetask.handlers.webhook import BODY_BYTES, ITEMS
-from oncetask.ledgers import Event, Ledger, Row
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Event
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Row
 from oncetask.models import ErrorInfo, Status
-from oncetask.wiring import App
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp
 

@@ -16,14 +16,16 @@ import pytest
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from local.fuzz import ROUTES, SECRETS, Sent, http_api, sign
+from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import webhook
-from oncetask.ledgers import Ask, Event, Kept, Ledger, Place, Row
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Kept, Ledger
+from oncetask.ledger.records import Ask, Event, Place
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Row
 from oncetask.models import Outcome, Status
 from oncetask.settings import Settings
-from oncetask.submit import CLAIM_SLACK_S
-from oncetask.wiring import App
+from oncetask.submit.submit import CLAIM_SLACK_S
 from tests.clocks import FakeClock
 
 if TYPE_CHECKING:

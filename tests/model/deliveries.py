@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from oncetask.app import App
 from oncetask.handlers import timer, webhook
 from oncetask.models import Result
-from oncetask.wiring import App
 
 ROUTES = """
 [routes.nightly]

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from local.clocks import FakeClock
 from oncetask.errors import LedgerUnavailable
-from oncetask.ledgers import Ask, Event, Lease, Place, Record, Row, Signature, Store, TaskOwner
+from oncetask.ledger.records import Ask, Event, Lease, Place, Record, Signature, TaskOwner
+from oncetask.ledger.store import Row, Store
 
 WRITE_TAKES_S = 0.001
 KINDS: Mapping[str, type[Record]] = {

@@ -16,15 +16,16 @@ from typing import Self
 
 from local.clocks import NOW_S, FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
+from oncetask.app import App
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
-from oncetask.ledgers import Ledger, Store
-from oncetask.ledgers.sql import SqlStore
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Store
 from oncetask.models import Result, Status
 from oncetask.settings import Settings
-from oncetask.submit import Submitter
-from oncetask.sweep import SweepReport
-from oncetask.wiring import App
+from oncetask.submit.submit import Submitter
+from oncetask.sweep.sweep import SweepReport
 from tests.model import books
 from tests.model.books import Apart, Audit, Body, Made, by_kind, recorded, reported, require
 from tests.model.deliveries import ROUTES, TOKEN, Coming, markers

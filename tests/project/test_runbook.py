@@ -12,11 +12,11 @@ import yaml
 from local.ledger import ACTIONS
 from oncetask.errors import Code, Kind
 from oncetask.handlers import telemetry
-from oncetask.handlers.fronts import Delivery
 from oncetask.handlers.timer import Tick
 from oncetask.models import TASK_TYPES, Status, Trigger
-from oncetask.routes import load_routes
+from oncetask.routing.routes import load_routes
 from oncetask.settings import Settings
+from oncetask.webhooks.http import Delivery
 from tests.project.test_template import METRICS
 from tests.tools import PROJECT
 

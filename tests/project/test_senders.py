@@ -12,10 +12,10 @@ import yaml
 from local.cases import Case, documents
 from local.emulator import Emulator
 from local.explain import explain
-from oncetask.handlers.fronts import Delivery
 from oncetask.models import TASK_TYPES, Trigger, compact_json
-from oncetask.payloads import parse
-from oncetask.routes import Expression, load_routes
+from oncetask.routing.routes import Expression, load_routes
+from oncetask.webhooks.body import parse
+from oncetask.webhooks.http import Delivery
 from tests.tools import PROJECT
 
 PAGE = PROJECT / "docs" / "senders.md"

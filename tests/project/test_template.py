@@ -14,18 +14,12 @@ from typing import Any
 
 import pytest
 
-from oncetask.handlers.fronts import Delivery
 from oncetask.handlers.timer import Tick
-from oncetask.ledgers.dynamodb import (
-    INDEX_ACTIONS,
-    INDEX_NAME,
-    TABLE_ACTIONS,
-    TTL_ATTRIBUTE,
-    table_definition,
-)
+from oncetask.ledger.dynamodb import INDEX_ACTIONS, INDEX_NAME, TABLE_ACTIONS, TTL_ATTRIBUTE, table_definition
 from oncetask.models import TASK_TYPES, Trigger
-from oncetask.routes import Route, load_routes
+from oncetask.routing.routes import Route, load_routes
 from oncetask.settings import REGION_HOSTS, Settings
+from oncetask.webhooks.http import Delivery
 from tests.project.template_expansion import (
     KEYLESS,
     SECRET,

@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from oncetask.aws.sigv4 import AwsKeys
+from oncetask.cached import RETRY_S, Cached, Dated
 from oncetask.credentials import FAILURE_S, FetchedKeys, FixedKeys, Keys
 from oncetask.errors import Code, CredentialsUnavailable
-from oncetask.kept import RETRY_S, Dated, Kept
 from oncetask.settings import Settings
-from oncetask.sigv4 import AwsKeys
 from tests.clocks import FakeClock
 
 FRESH_S, GOOD_S = 300.0, 600.0
@@ -147,7 +147,7 @@ def test_threads_that_ask_at_once_fetch_once(clock: FakeClock) -> None:
         asked.append(1)
         return Dated(7, clock.now_s() + 1, clock.now_s() + 1)
 
-    kept = Kept(fetch, clock)
+    kept = Cached(fetch, clock)
 
     def get(_: int) -> int:
         together.wait(5)
@@ -162,7 +162,7 @@ def test_threads_that_ask_at_once_fetch_once(clock: FakeClock) -> None:
 def test_an_old_value_says_why_it_is_old(clock: FakeClock) -> None:
     """Until a newer one is there."""
     lender = Lender(clock)
-    kept = Kept(lender.lend, clock)
+    kept = Cached(lender.lend, clock)
     failures = [kept.get() and kept.failure]
     lender.is_open = False
     clock.advance(FRESH_S)
@@ -226,7 +226,7 @@ def test_importing_credentials_costs_neither_tea_nor_http() -> None:
     """Keyless adds nothing to the start of a function that needs none of it."""
     code = (
         "import sys, oncetask.credentials;"
-        " print({'Tea', 'darabonba', 'http.client', 'oncetask.keyless'} & set(sys.modules))"
+        " print({'Tea', 'darabonba', 'http.client', 'oncetask.aws.identity'} & set(sys.modules))"
     )
 
     done = subprocess.run(

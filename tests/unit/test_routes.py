@@ -1,4 +1,4 @@
-"""What `oncetask.routes` promises: a file checked at start, and payloads that become events by its rules."""
+"""What `oncetask.routing` promises: a file checked at start, and payloads that become events by its rules."""
 
 import contextlib
 import hashlib
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from oncetask.errors import Code, Kind, Rejection, SettingsError
-from oncetask.ledgers import Event
+from oncetask.ledger.records import Event
 from oncetask.models import TASK_TYPES, Result, Status, Trigger
-from oncetask.routes import (
+from oncetask.routing.routes import (
     DAY_S,
     EVENT_ID_BYTES,
     PARAM_LEVELS,

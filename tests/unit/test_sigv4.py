@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from oncetask.sigv4 import AwsKeys, sign
+from oncetask.aws.sigv4 import AwsKeys, sign
 
 KEYS = AwsKeys("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
 EXAMPLE_TOKEN = (

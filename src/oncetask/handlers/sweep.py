@@ -3,21 +3,20 @@
 import json
 from typing import TYPE_CHECKING, Any
 
-from oncetask import wiring
+from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers.telemetry import emit, emit_sweep
 from oncetask.models import results_document
-from oncetask.wiring import App
 
 if TYPE_CHECKING:
-    from oncetask.sweep import SweepReport
+    from oncetask.sweep.sweep import SweepReport
 
 MOST_RESULTS = 1000
 MOST_RESULT_BYTES = 4_000_000 - 1_000
 """AWS Lambda ends a synchronous answer at 6 MB; 1,000 bytes are for what stands around the results."""
 
-_app = wiring.start()
+_app = start()
 
 
 def handler(_event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - any event starts a sweep
@@ -25,12 +24,12 @@ def handler(_event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - any 
 
     Raises LedgerUnavailable; the next minute's sweep tries again.
     """
-    return answer(_app, _app.deadline(wiring.remaining_ms(context)))
+    return answer(_app, _app.deadline(remaining_ms(context)))
 
 
 def answer(app: App, deadline: Deadline) -> dict[str, Any]:
     """One sweep, logged and counted, also where the ledger fails in the middle of it."""
-    from oncetask.sweep import SweepReport  # noqa: PLC0415 - once `wiring.start` has sped pydantic up
+    from oncetask.sweep.sweep import SweepReport  # noqa: PLC0415 - once `app.start` has sped pydantic up
 
     report = SweepReport()
     try:

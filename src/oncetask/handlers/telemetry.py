@@ -7,8 +7,8 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
+from oncetask.alibaba.lazy_imports import kept_out, left_for_later
 from oncetask.errors import Code, Kind
-from oncetask.later import kept_out, left_for_later
 from oncetask.models import ErrorInfo, Result, Status
 from oncetask.settings import Settings
 
@@ -24,8 +24,8 @@ with (
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 if TYPE_CHECKING:  # a refusal has neither
-    from oncetask.submit import Report
-    from oncetask.sweep import SweepReport
+    from oncetask.submit.submit import Report
+    from oncetask.sweep.sweep import SweepReport
 
 _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
 _ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError"})

@@ -4,15 +4,14 @@ import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from oncetask import wiring
+from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Rejection
 from oncetask.handlers.telemetry import emit
-from oncetask.ledgers import Event
+from oncetask.ledger.records import Event
 from oncetask.models import Result, Trigger, rejection, results_document
-from oncetask.routes import Origin, Route, events_of_route, events_of_tasks
-from oncetask.submit import Report
-from oncetask.wiring import App
+from oncetask.routing.routes import Origin, Route, events_of_route, events_of_tasks
+from oncetask.submit.submit import Report
 
 _NAME = r"[0-9A-Za-z._-]+"
 _PLACE = r"[a-z0-9-]*:[a-z0-9-]*"
@@ -25,12 +24,12 @@ _ENVELOPE = frozenset({"route", "schedule", "scheduled_time"})
 _CHANGES_WITH_DELIVERY = frozenset({"id"})
 """EventBridge may run a rule twice for one scheduled time, with another event id."""
 
-_app = wiring.start()
+_app = start()
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - AWS hands over any JSON
     """AWS's entry: `{"results", "counts"}`. Raises LedgerUnavailable, so that AWS delivers again."""
-    report = handle(_app, event, _app.deadline(wiring.remaining_ms(context)))
+    report = handle(_app, event, _app.deadline(remaining_ms(context)))
     return results_document(emit(report, _app.settings))
 
 

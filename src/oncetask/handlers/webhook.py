@@ -10,19 +10,19 @@ import json
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from oncetask import payloads, wiring
+from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind, LedgerUnavailable, Rejection, SecretUnavailable, Unavailable
-from oncetask.handlers.fronts import Delivery, Reply
 from oncetask.handlers.telemetry import emit, emit_refusal
 from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document
-from oncetask.routes import Origin, Route, events_of_route
-from oncetask.verify import Scheme, Verdict, verify
-from oncetask.wiring import App
+from oncetask.routing.routes import Origin, Route, events_of_route
+from oncetask.webhooks.body import parse
+from oncetask.webhooks.http import Delivery, Reply
+from oncetask.webhooks.schemes import Scheme, Verdict, verify
 
 if TYPE_CHECKING:  # a stranger costs little: neither is imported before there is something to record
-    from oncetask.ledgers import Event
-    from oncetask.submit import Report
+    from oncetask.ledger.records import Event
+    from oncetask.submit.submit import Report
 
 BODY_BYTES = 256 * 1024
 ITEMS = 500
@@ -30,12 +30,12 @@ LAST_ASK_S = 2.0
 """No ask begins later than this after the delivery came: the shortest deadline of a sender is 3 s."""
 RETRY_AFTER_S = 30
 
-_app = wiring.start()
+_app = start()
 
 
 def handler(event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - AWS hands over any JSON
     """AWS's entry: the answer in the event's own format, always."""
-    return answer(_app, event, _app.deadline(wiring.remaining_ms(context)))
+    return answer(_app, event, _app.deadline(remaining_ms(context)))
 
 
 def answer(app: App, event: object, deadline: Deadline) -> dict[str, Any]:
@@ -209,7 +209,7 @@ def understood(app: App, delivery: Delivery, route: Route | None) -> VerifiedDel
     verdict = _verdict(app, delivery, route.verify, body)
     if delivery.body is None:
         raise Rejection(Code.BODY_UNREADABLE, "the body cannot be decoded")
-    payload = payloads.parse(delivery.header("content-type"), body)
+    payload = parse(delivery.header("content-type"), body)
     return VerifiedDelivery(route, route.verify, verdict, payload, body)
 
 

@@ -1,0 +1,1 @@
+"""Alibaba Cloud: the only folder that knows Tea."""

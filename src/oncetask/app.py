@@ -1,0 +1,280 @@
+"""The one place where settings become objects, and the only one that reads environment and clock."""
+
+import os
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache, cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from oncetask.alibaba.lazy_imports import left_for_later, uncollected
+from oncetask.cached import Dated
+from oncetask.clock import Clock, Deadline
+from oncetask.credentials import Credentials, FetchedKeys, FixedKeys, Keys
+from oncetask.errors import (
+    CredentialsUnavailable,
+    LedgerUnavailable,
+    SecretUnavailable,
+    SettingsError,
+    Unavailable,
+)
+from oncetask.models import TASK_TYPES
+from oncetask.routing.routes import Routes, load_routes
+from oncetask.settings import REGION_HOSTS, Settings
+from oncetask.webhooks.secrets import FRESH_S, GOOD_S, SecretValues, environment_reader, read_file
+
+if TYPE_CHECKING:  # each is imported where it is made: what a process does not need costs it nothing
+    from oncetask.alibaba.security_center import SecurityCenter
+    from oncetask.aws.client import AwsService
+    from oncetask.aws.sigv4 import AwsKeys
+    from oncetask.ledger.ledger import Ledger
+    from oncetask.ledger.store import Store
+    from oncetask.submit.submit import Submitter
+    from oncetask.sweep.sweep import Sweeper
+
+UNTIMED_S = 60.0
+"""How long an invocation may take that nobody gave a deadline."""
+
+
+class SystemClock:
+    """The machine's own clock."""
+
+    def now_s(self) -> float:
+        """See `Clock`."""
+        return time.time()
+
+    def elapsed_s(self) -> float:
+        """See `Clock`."""
+        return time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """See `Clock`."""
+        time.sleep(seconds)
+
+
+class App:
+    """What a process needs, each part made at its first use and then kept."""
+
+    def __init__(
+        self, settings: Settings, *, environment: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
+        """`environment` is where `env:` secrets are found. Raises SettingsError: the routes file is wrong."""
+        self.settings = settings
+        self._environment = environment
+        self.clock = clock or SystemClock()
+        self.task_types = (*TASK_TYPES, *settings.extra_task_types)
+        self.routes: Routes = load_routes(settings.routes, self.task_types)
+
+    @cached_property
+    def ledger(self) -> "Ledger":
+        """The ledger that the settings name. Raises LedgerUnavailable, and tries again next time."""
+        from oncetask.ledger.ledger import Ledger  # noqa: PLC0415 - a refused delivery needs none
+
+        return Ledger(_store(self.settings, self.clock), self.clock)
+
+    @cached_property
+    def credentials(self) -> Credentials:
+        """Where Security Center's keys come from."""
+        kind, _, secret_id = self.settings.credentials.partition(":")
+        if kind == "keyless":
+            return FetchedKeys(lambda: _keyless(self.settings, self.clock), self.clock)
+        if kind == "secretsmanager":
+            return FetchedKeys(lambda: _access_key(self.settings, self.clock, secret_id), self.clock)
+        return FixedKeys(_keys_of_environment(self.settings))
+
+    @cached_property
+    def secret_values(self) -> SecretValues:
+        """The webhooks' secrets."""
+        readers = {
+            "env": environment_reader(self._environment),
+            "file": read_file,
+            "secretsmanager": lambda reference: _webhook_secret(self.settings, self.clock, reference),
+            "ssm": lambda name: _webhook_parameter(self.settings, self.clock, name),
+        }
+        return SecretValues(readers, self.clock)
+
+    @cached_property
+    def security_center(self) -> "SecurityCenter":
+        """The one client. Tea is imported here, and so not before somebody asks."""
+        from oncetask.alibaba.security_center import Endpoint, SecurityCenter  # noqa: PLC0415
+
+        settings = self.settings
+        url = urlsplit(settings.endpoint or f"https://{REGION_HOSTS[settings.region]}")
+        return SecurityCenter(
+            endpoint=Endpoint(url.netloc, tls=url.scheme == "https"),
+            credentials=self.credentials,
+            connect_timeout_ms=settings.connect_timeout_ms,
+            read_timeout_ms=settings.read_timeout_ms,
+            cap_codes=frozenset(settings.cap_codes),
+        )
+
+    def _ready_security_center(self) -> "SecurityCenter":
+        """The client, with keys at hand: whether there is time for a call is asked once they are there.
+
+        Where they cannot be had, the call says so.
+        """
+        with suppress(CredentialsUnavailable):
+            self.credentials.keys()
+        return self.security_center
+
+    @cached_property
+    def submitter(self) -> "Submitter":
+        """The one path."""
+        from oncetask.submit.submit import Submitter  # noqa: PLC0415 - likewise
+
+        return Submitter(self.ledger, self._ready_security_center, self.clock, jitter)
+
+    @cached_property
+    def sweeper(self) -> "Sweeper":
+        """The sweep."""
+        from oncetask.sweep.sweep import Sweeper  # noqa: PLC0415 - only the sweep
+
+        return Sweeper(
+            self.submitter,
+            look_s=self.settings.look_s,
+            read_timeout_s=self.settings.read_timeout_ms / 1000,
+        )
+
+    def close(self) -> None:
+        """Release what was opened."""
+        if "ledger" in self.__dict__:
+            self.ledger.store.close()
+
+    def deadline(self, remaining_ms: int | None) -> Deadline:
+        """When an invocation ends that has so many milliseconds left."""
+        seconds = UNTIMED_S if remaining_ms is None else remaining_ms / 1000
+        return Deadline.after(seconds, self.clock)
+
+
+@cache
+def start() -> App:
+    """The process's app. A wrong setting ends the process with one line on stderr.
+
+    pydantic would look through every installed package for plugins of its own, and the lock holds none. What
+    has been imported until here is no garbage: `handlers` stopped looking for any, and it begins here.
+    """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
+    with uncollected(), left_for_later("importlib.metadata"):
+        try:
+            return app_of(os.environ)
+        except SettingsError as error:
+            sys.exit(f"oncetask cannot start: {error}")
+
+
+def app_of(environment: Mapping[str, str]) -> App:
+    """An app by these variables. Raises SettingsError."""
+    return App(Settings.from_environment(environment), environment=environment)
+
+
+def remaining_ms(context: object) -> int | None:
+    """What AWS's context says of the time left; None where there is no such context."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return int(remaining()) if callable(remaining) else None
+
+
+def jitter(seconds: float) -> float:
+    """A random wait up to that long; not from `random`, whose state restored snapshots share."""
+    from secrets import SystemRandom  # noqa: PLC0415 - most invocations need none
+
+    return SystemRandom().uniform(0, seconds)
+
+
+def _store(settings: Settings, clock: Clock) -> "Store":
+    scheme, _, place = settings.ledger.partition("://")
+    if scheme == "dynamodb":
+        return _dynamodb_store(settings, place, clock)
+    from oncetask.ledger.sqlite import SqlStore  # noqa: PLC0415 - only who keeps the ledger there
+
+    return SqlStore(Path(place) if scheme == "sqlite" else None)
+
+
+def _dynamodb_store(settings: Settings, table: str, clock: Clock) -> "Store":
+    from oncetask.ledger.dynamodb import DynamoDbStore  # noqa: PLC0415 - only who keeps the ledger there
+
+    service = _aws_service("dynamodb", settings, clock, settings.dynamodb_endpoint, LedgerUnavailable)
+    return DynamoDbStore(service, table, clock)
+
+
+def _keyless(settings: Settings, clock: Clock) -> Dated[Keys]:
+    from oncetask.alibaba.security_center import Endpoint  # noqa: PLC0415
+    from oncetask.alibaba.sts import AlibabaSts, default_endpoint  # noqa: PLC0415 - and Tea with it
+    from oncetask.aws.identity import keyless  # noqa: PLC0415
+
+    url = urlsplit(settings.alibaba_sts_endpoint or default_endpoint(settings.region))
+    alibaba = AlibabaSts(
+        Endpoint(url.netloc, tls=url.scheme == "https"),
+        role_arn=str(settings.role_arn),
+        provider_arn=str(settings.oidc_provider_arn),
+        clock=clock,
+    )
+    aws = _aws_service("sts", settings, clock, settings.aws_sts_endpoint, CredentialsUnavailable)
+    return keyless(aws, audience=str(settings.oidc_audience), assume=alibaba.assume_role)
+
+
+def _access_key(settings: Settings, clock: Clock, secret_id: str) -> Dated[Keys]:
+    from oncetask.aws.secrets import access_key  # noqa: PLC0415 - only who keeps the key there needs it
+
+    keys = access_key(_secrets_manager(settings, clock, CredentialsUnavailable), secret_id)
+    now_s = clock.now_s()
+    return Dated(keys, now_s + FRESH_S, now_s + GOOD_S)
+
+
+def _webhook_secret(settings: Settings, clock: Clock, reference: str) -> tuple[bytes, ...]:
+    from oncetask.aws.secrets import webhook_secret  # noqa: PLC0415
+
+    return webhook_secret(_secrets_manager(settings, clock, SecretUnavailable), reference)
+
+
+def _webhook_parameter(settings: Settings, clock: Clock, name: str) -> tuple[bytes, ...]:
+    from oncetask.aws.secrets import webhook_parameter  # noqa: PLC0415
+
+    service = _aws_service("ssm", settings, clock, settings.ssm_endpoint, SecretUnavailable)
+    return webhook_parameter(service, name)
+
+
+def _secrets_manager(settings: Settings, clock: Clock, error: type[Unavailable]) -> "AwsService":
+    return _aws_service("secretsmanager", settings, clock, settings.secrets_manager_endpoint, error)
+
+
+def _aws_service(
+    name: str, settings: Settings, clock: Clock, endpoint_url: str | None, error: type[Unavailable]
+) -> "AwsService":
+    """The service, with the function's own keys. Raises that error where there are none, or no region."""
+    from oncetask.aws.client import AwsService  # noqa: PLC0415 - only who uses AWS's services needs it
+
+    if settings.aws_region is None:
+        raise error("there is no AWS region: AWS_REGION is not set")
+    return AwsService(
+        name,
+        region=settings.aws_region,
+        keys=_aws_keys_of_environment(settings, error),
+        clock=clock,
+        endpoint_url=endpoint_url or settings.aws_endpoint,
+    )
+
+
+def _aws_keys_of_environment(settings: Settings, error: type[Unavailable]) -> "AwsKeys":
+    from oncetask.aws.sigv4 import AwsKeys  # noqa: PLC0415 - only who uses AWS's services needs them
+
+    if settings.aws_access_key_id is None or settings.aws_secret_access_key is None:
+        raise error("there are no AWS credentials: AWS_ACCESS_KEY_ID is not set")
+    token = settings.aws_session_token
+    return AwsKeys(
+        settings.aws_access_key_id,
+        settings.aws_secret_access_key.get_secret_value(),
+        token.get_secret_value() if token else None,
+    )
+
+
+def _keys_of_environment(settings: Settings) -> Keys | None:
+    if settings.access_key_id is None or settings.access_key_secret is None:
+        return None
+    token = settings.security_token
+    return Keys(
+        settings.access_key_id,
+        settings.access_key_secret.get_secret_value(),
+        token.get_secret_value() if token else None,
+    )

@@ -1,0 +1,1 @@
+"""AWS: signed calls, secrets, and the identity that AWS vouches for."""

@@ -1,0 +1,264 @@
+"""The ledger's rows in one DynamoDB table.
+
+    table          key (hash)   version   open_shard?   open?   expires_s? (TTL)   body
+    index `open`   open_shard (hash), open (range), keys only: holds exactly the open rows
+
+A kind's open rows are spread over eight shards (`event#0` .. `event#7`), so that no burst of one
+kind meets the limit of one partition, and are merged in order when read.
+
+Every write is conditional and carries its own version, so all calls may be repeated: a repeated
+write that is refused reads the row, and has succeeded if it meets its own version there. Where
+another process has already changed the row again in between, the write is reported as refused
+although it once held; whoever reads anew, as the ledger does, sees both.
+
+Sizes: a key may have 2,048 bytes (ours end at 518) and an item 400 KB. A larger item is refused by
+the service, and is LedgerUnavailable here: nothing was recorded, and it must not look as if it was.
+"""
+
+import heapq
+import secrets
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import batched, groupby
+from operator import itemgetter
+from random import Random
+from typing import Any, NamedTuple
+
+from oncetask.aws.client import AwsError, AwsFailure, AwsService, AwsUnreachable
+from oncetask.clock import Clock
+from oncetask.errors import LedgerUnavailable
+from oncetask.ledger.store import Row
+
+INDEX_NAME = "open"
+TTL_ATTRIBUTE = "expires_s"
+TABLE_ACTIONS = ("GetItem", "BatchGetItem", "PutItem", "DeleteItem")
+"""What the role may do on the table."""
+INDEX_ACTIONS = ("Query",)
+"""What the role may do on the table's index."""
+
+SHARDS = 8
+PAGE_ROWS = 250
+BATCH_KEYS = 100
+"""The most that one BatchGetItem takes."""
+
+TRIES = 6
+FIRST_WAIT_S = 0.05
+LONGEST_WAIT_S = 1.0
+LIMIT_S = 5.0
+"""No try begins later than this after the first; the last one still has the connection's time-outs."""
+
+CONDITION_NOT_MET = "ConditionalCheckFailedException"
+PASSING = {
+    "ProvisionedThroughputExceededException",
+    "ReplicatedWriteConflictException",
+    "RequestLimitExceeded",
+    "ThrottlingException",
+    "TransactionConflictException",
+    "TransactionInProgressException",
+}
+"""Refusals that a moment's patience mends
+(https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/Programming.Errors.html)."""
+
+
+class _Answer(NamedTuple):
+    """`document` None: the write's condition was not met. `after_doubt`: an earlier try may have worked."""
+
+    document: dict[str, Any] | None
+    after_doubt: bool
+
+
+class DynamoDbStore:
+    """A `Store` in one table, as `table_definition` describes it. Threads may share it."""
+
+    def __init__(self, service: AwsService, table: str, clock: Clock, random: Random | None = None) -> None:
+        """Nothing is opened yet. `random` None: the system's, which restored snapshots do not share."""
+        self._service = service
+        self._table = table
+        self._clock = clock
+        self._random = random or secrets.SystemRandom()
+
+    def get(self, key: str) -> Row | None:
+        """See `Store`."""
+        answer = self._read("GetItem", TableName=self._table, Key=_key(key), ConsistentRead=True)
+        return _row(answer["Item"]) if "Item" in answer else None
+
+    def get_many(self, keys: Sequence[str]) -> list[Row]:
+        """See `Store`."""
+        found: dict[str, Row] = {}
+        for batch in batched(dict.fromkeys(keys), BATCH_KEYS, strict=False):
+            found |= {row.key: row for row in self._batch(batch)}
+        return [found[key] for key in keys if key in found]
+
+    def put(self, row: Row, *, replacing: str | None) -> bool:
+        """See `Store`."""
+        answer = self._call(
+            "PutItem", {"TableName": self._table, "Item": _item(row), **_if_version_is(replacing)}
+        )
+        if answer.document is not None or not answer.after_doubt:
+            return answer.document is not None
+        stored = self.get(row.key)
+        return stored is not None and stored.version == row.version
+
+    def delete(self, key: str, *, version: str) -> bool:
+        """See `Store`."""
+        answer = self._call(
+            "DeleteItem", {"TableName": self._table, "Key": _key(key), **_if_version_is(version)}
+        )
+        if answer.document is not None or not answer.after_doubt:
+            return answer.document is not None
+        return self.get(key) is None
+
+    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
+        """See `Store`. Rows of one `open` are in the order of their keys."""
+        shards = [self._open_keys_of_shard(f"{kind}#{shard}") for shard in range(SHARDS)]
+        merged = heapq.merge(*shards, key=itemgetter(0))
+        for _, equals in groupby(merged, key=itemgetter(0)):
+            yield from sorted(equals)
+
+    def forget_expired(self, now_s: float) -> None:
+        """See `Store`: the table's TTL does so."""
+
+    def close(self) -> None:
+        """See `Store`."""
+        self._service.close()
+
+    def _open_keys_of_shard(self, open_shard: str) -> Iterator[tuple[str, str]]:
+        """One shard of a kind; each page is read when its first row is needed."""
+        start: dict[str, Any] = {}
+        while True:
+            page = self._read(
+                "Query",
+                TableName=self._table,
+                IndexName=INDEX_NAME,
+                KeyConditionExpression="#shard = :shard",
+                ExpressionAttributeNames={"#shard": "open_shard"},
+                ExpressionAttributeValues={":shard": {"S": open_shard}},
+                Limit=PAGE_ROWS,
+                **start,
+            )
+            yield from ((item["open"]["S"], item["key"]["S"]) for item in page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def _batch(self, keys: Sequence[str]) -> Iterator[Row]:
+        """The rows of at most a hundred keys, in any order; what one answer leaves out is asked for again."""
+        wanted: dict[str, Any] = {self._table: {"Keys": [_key(key) for key in keys], "ConsistentRead": True}}
+        fruitless = 0
+        while wanted:
+            answer = self._read("BatchGetItem", RequestItems=wanted)
+            items = answer["Responses"].get(self._table, [])
+            yield from (_row(item) for item in items)
+            wanted = answer.get("UnprocessedKeys", {})
+            fruitless = 0 if items else fruitless + 1
+            if wanted and fruitless == TRIES:
+                raise LedgerUnavailable(f"the ledger's table {self._table} gives no rows; is it throttled?")
+            if wanted and fruitless:
+                self._clock.sleep(self._wait_s(fruitless))
+
+    def _read(self, action: str, **document: object) -> dict[str, Any]:
+        """The answer to a call that has no condition."""
+        return self._call(action, document).document or {}
+
+    def _call(self, action: str, document: dict[str, Any]) -> _Answer:
+        """One call, repeated while that may help. Raises LedgerUnavailable."""
+        began_s, in_doubt, tries = self._clock.elapsed_s(), False, 0
+        while True:
+            try:
+                return _Answer(self._service.call(f"DynamoDB_20120810.{action}", document), in_doubt)
+            except AwsFailure as failure:
+                if isinstance(failure, AwsError) and failure.code == CONDITION_NOT_MET:
+                    return _Answer(None, in_doubt)
+                in_doubt, tries = in_doubt or failure.in_doubt, tries + 1
+                wait_s = self._wait_s(tries) if _needs_patience(failure) else 0.0
+                ends_s = self._clock.elapsed_s() + wait_s - began_s
+                if not _passes(failure) or tries == TRIES or ends_s > LIMIT_S:
+                    raise self._unavailable(action, failure) from failure
+            self._clock.sleep(wait_s)
+
+    def _wait_s(self, tries: int) -> float:
+        """How long to wait after so many tries: full jitter, so that clients do not come back all at once."""
+        return self._random.uniform(0, min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** (tries - 1)))
+
+    def _unavailable(self, action: str, failure: AwsFailure) -> LedgerUnavailable:
+        table, region = self._table, self._service.region
+        if not isinstance(failure, AwsError):
+            return LedgerUnavailable(f"{failure}; check the network and AWS_ENDPOINT_URL_DYNAMODB")
+        if failure.code.startswith("AccessDenied"):
+            what = f"the index {INDEX_NAME} of the table" if action in INDEX_ACTIONS else "the table"
+            text = f"the ledger may not be used: allow dynamodb:{action} on {what} {table}"
+        elif failure.code == "ResourceNotFoundException":
+            text = f"there is no table {table} in {region}: create it, or correct ONCETASK_LEDGER"
+        else:
+            text = f"the ledger's table {table} in {region} refuses {action}: {failure}"
+        return LedgerUnavailable(text, code=failure.code)
+
+
+def table_definition(table: str) -> dict[str, Any]:
+    """The parameters of CreateTable; beside them, the table needs TTL on `TTL_ATTRIBUTE`."""
+    return {
+        "TableName": table,
+        "BillingMode": "PAY_PER_REQUEST",
+        "AttributeDefinitions": [
+            {"AttributeName": name, "AttributeType": "S"} for name in ("key", "open_shard", "open")
+        ],
+        "KeySchema": [{"AttributeName": "key", "KeyType": "HASH"}],
+        "GlobalSecondaryIndexes": [
+            {
+                "IndexName": INDEX_NAME,
+                "KeySchema": [
+                    {"AttributeName": "open_shard", "KeyType": "HASH"},
+                    {"AttributeName": "open", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+    }
+
+
+def _key(key: str) -> dict[str, Any]:
+    return {"key": {"S": key}}
+
+
+def _item(row: Row) -> dict[str, Any]:
+    item = {**_key(row.key), "version": {"S": row.version}, "body": {"S": row.body}}
+    if row.open is not None:
+        kind, shard = row.key.split("/", 1)[0], zlib.crc32(row.key.encode()) % SHARDS
+        item |= {"open_shard": {"S": f"{kind}#{shard}"}, "open": {"S": row.open}}
+    if row.expires_s is not None:
+        item[TTL_ATTRIBUTE] = {"N": str(row.expires_s)}
+    return item
+
+
+def _row(item: dict[str, Any]) -> Row:
+    return Row(
+        key=item["key"]["S"],
+        version=item["version"]["S"],
+        open=item["open"]["S"] if "open" in item else None,
+        expires_s=int(item[TTL_ATTRIBUTE]["N"]) if TTL_ATTRIBUTE in item else None,
+        body=item["body"]["S"],
+    )
+
+
+def _if_version_is(version: str | None) -> dict[str, Any]:
+    """The condition on the stored row; None: there is none."""
+    if version is None:
+        return {
+            "ConditionExpression": "attribute_not_exists(#key)",
+            "ExpressionAttributeNames": {"#key": "key"},
+        }
+    return {
+        "ConditionExpression": "#version = :version",
+        "ExpressionAttributeNames": {"#version": "version"},
+        "ExpressionAttributeValues": {":version": {"S": version}},
+    }
+
+
+def _passes(failure: AwsFailure) -> bool:
+    """Whether another try may help."""
+    return not isinstance(failure, AwsError) or failure.in_doubt or failure.code in PASSING
+
+
+def _needs_patience(failure: AwsFailure) -> bool:
+    """Whether to wait first: not after a connection that had merely died of idleness."""
+    return not (isinstance(failure, AwsUnreachable) and failure.was_idle)

@@ -1,0 +1,46 @@
+"""Where the ledger's rows are kept, and what every such place promises."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple, Protocol
+
+
+class Row(NamedTuple):
+    """One stored record. `key` is `{kind}/{name}`; `version` changes with every write.
+
+    `open` is the record's place in the order of its kind's open records, oldest first; None: closed,
+    and not in the index. `expires_s` (epoch seconds): the store may delete it after that.
+    """
+
+    key: str
+    version: str
+    open: str | None
+    expires_s: int | None
+    body: str
+
+
+class Store(Protocol):
+    """Where rows are kept. Every method raises LedgerUnavailable where the store cannot be reached."""
+
+    def get(self, key: str) -> Row | None:
+        """The row as last written, strongly consistent; rows past `expires_s` may still be there."""
+
+    def get_many(self, keys: Sequence[str]) -> list[Row]:
+        """The rows that exist, in the order of the keys; otherwise as `get`."""
+
+    def put(self, row: Row, *, replacing: str | None) -> bool:
+        """Write if the stored row has the version `replacing` (None: there is no row); else False.
+
+        A retried write that meets its own version has succeeded.
+        """
+
+    def delete(self, key: str, *, version: str) -> bool:
+        """Delete if the stored row has this version; else False. A row already gone is False."""
+
+    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
+        """`(open, key)` of every open row of a kind, oldest first; lazily; may lag behind writes."""
+
+    def forget_expired(self, now_s: float) -> None:
+        """Delete what has expired, where the store does not do so by itself."""
+
+    def close(self) -> None:
+        """Release connections."""

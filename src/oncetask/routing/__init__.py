@@ -1,0 +1,1 @@
+"""From a payload to events, by the routes file."""

@@ -1,0 +1,1 @@
+"""The one path: record, take the lane, call, settle."""

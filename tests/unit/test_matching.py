@@ -1,0 +1,248 @@
+"""Whose a task is: the window, the exactly-one rule, and what hides; tables and laws."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oncetask.ledger.records import Ask, TaskOwner
+from oncetask.models import Task, TaskRequest
+from oncetask.sweep.matching import Found, Judgement, NothingYet, Unclear, is_last_look, judge, look_is_due
+from tests.clocks import NOW_S
+
+READ_TIMEOUT_S = 5.0
+FIRST_S, LAST_S = NOW_S, NOW_S + 180
+
+
+def ask(first_s: float = FIRST_S, last_s: float = LAST_S, **fields: object) -> Ask:
+    """An ask that was sent at these times."""
+    made = Ask(
+        ask_id="ours",
+        request=TaskRequest(
+            task_type="CLIENT_PROBLEM_CHECK",
+            task_name="name",
+            param={"uuids": "t1, t2,t3"},
+            source="oncetask",
+        ),
+        event_ids=("e",),
+        attempts_before=(0,),
+        first_sent_s=first_s,
+        last_sent_s=last_s,
+        claim="c",
+        claim_ends_s=last_s + 12,
+    )
+    return made.model_copy(update=fields)
+
+
+def task(task_id: str = "x", started_s: float | None = FIRST_S, **fields: object) -> Task:
+    """A task of which nothing is shown but what the fields say."""
+    return Task(task_id, "CLIENT_PROBLEM_CHECK", started_s=started_s, **fields)  # type: ignore[arg-type]
+
+
+def owner(ask_id: str, since_s: float = FIRST_S + 1) -> TaskOwner:
+    """Whose a task is."""
+    return TaskOwner(task_id="x", ask_id=ask_id, since_s=since_s)
+
+
+def judged(
+    *seen: Task, owners: dict[str, TaskOwner] | None = None, shows_all: bool = True, of: Ask | None = None
+) -> Judgement:
+    """What is made of the tasks seen."""
+    return judge(of or ask(), seen, (owners or {}).get, shows_all=shows_all, read_timeout_s=READ_TIMEOUT_S)
+
+
+# -- the window -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("started_s", "verdict"),
+    [
+        (FIRST_S - 5.001, NothingYet()),
+        (FIRST_S - 5, Found("x")),
+        (FIRST_S, Found("x")),
+        (LAST_S, Found("x")),
+        (LAST_S + 5 + READ_TIMEOUT_S, Found("x")),
+        (LAST_S + 5 + READ_TIMEOUT_S + 0.001, Unclear(("x",))),
+        (LAST_S + 99_999, Unclear(("x",))),
+        (None, Unclear(("x",))),
+    ],
+)
+def test_the_window_is_from_before_the_first_to_after_the_last_sending(
+    started_s: float | None, verdict: Judgement
+) -> None:
+    """5 s before the first sending, 5 s and the read time-out after the last; later is only perhaps ours."""
+    assert judged(task(started_s=started_s)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("shown", "is_ours"),
+    [
+        ({}, True),
+        ({"name": "name", "source": "oncetask", "targets": frozenset({"t1", "t2", "t3"})}, True),
+        ({"targets": frozenset({"t2"})}, True),
+        ({"name": "", "source": ""}, True),
+        ({"name": "another"}, False),
+        ({"source": "another"}, False),
+        ({"targets": frozenset({"t1", "t4"})}, False),
+    ],
+)
+def test_what_is_shown_must_not_differ(shown: dict[str, object], *, is_ours: bool) -> None:
+    """Name, Source and targets tell a stranger where they are shown; where they are not, nobody is told."""
+    assert judged(task(**shown)) == (Found("x") if is_ours else NothingYet())
+
+
+def test_targets_tell_nothing_where_the_request_names_none() -> None:
+    """A task over all servers shows servers of which the request said nothing."""
+    whole = ask().request.model_copy(update={"param": {"items": "PORT_SNAPSHOT"}})
+
+    assert judged(task(targets=frozenset({"t9"})), of=ask(request=whole)) == Found("x")
+
+
+# -- exactly one ----------------------------------------------------------------------------------
+
+
+def test_two_in_the_window_are_unclear() -> None:
+    """Nobody can tell which of two is ours; both are held."""
+    assert judged(task("x"), task("y")) == Unclear(("x", "y"))
+
+
+def test_one_in_the_window_is_ours_whatever_came_later() -> None:
+    """A later task cannot be the answer where there is one in time."""
+    assert judged(task("late", LAST_S + 60), task("x")) == Found("x")
+
+
+def test_a_task_that_is_this_asks_already_is_found() -> None:
+    """A death between noting a task's owner and the ask's answer is mended by the next look."""
+    late = task("x", LAST_S + 999, name="another")
+
+    assert judged(task("y"), task("z"), late, owners={"x": owner("ours")}) == Found("x")
+
+
+def test_another_asks_task_is_no_candidate() -> None:
+    """What an ask of this ledger has is never taken for another's."""
+    assert judged(task("x"), task("y"), owners={"x": owner("other")}) == Found("y")
+
+
+# -- where only the last is shown -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("last", "owners", "verdict"),
+    [
+        (task(), {}, Found("x")),
+        (task(started_s=FIRST_S - 6), {}, NothingYet()),
+        (task(name="another"), {}, Unclear(())),
+        (task(name="another", started_s=FIRST_S - 6), {}, NothingYet()),
+        (task(started_s=None, source="another"), {}, Unclear(())),
+        (task(), {"x": owner("other")}, Unclear(())),
+        (task(), {"x": owner("other", since_s=FIRST_S - 0.001)}, NothingYet()),
+        (task(), {"x": owner("other", since_s=FIRST_S)}, Unclear(())),
+        (task(started_s=FIRST_S - 60), {"x": owner("other")}, NothingYet()),
+        (task(started_s=LAST_S + 60), {}, Unclear(("x",))),
+    ],
+)
+def test_the_last_task_may_hide_ours(last: Task, owners: dict[str, TaskOwner], verdict: Judgement) -> None:
+    """Unclear, unless it began before our first sending, or its own ask was answered before that."""
+    assert judged(last, owners=owners, shows_all=False) == verdict
+
+
+def test_no_last_task_is_nothing() -> None:
+    """The service says that there is none of that type."""
+    assert judged(shows_all=False) == NothingYet()
+
+
+# -- when -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("look_s", "moments"),
+    [(180, [5, 30, 90, 180]), (60, [5, 30, 60]), (5, [5]), (30, [5, 30]), (90, [5, 30, 90]), (20, [5, 20])],
+)
+def test_looks_come_at_their_moments(look_s: int, moments: list[int]) -> None:
+    """5, 30, 90 and ONCETASK_LOOK_S seconds after the last sending; those beyond it are left out."""
+    looked: list[int] = []
+    lost = ask()
+    for after_s in range(300):
+        now_s = LAST_S + after_s
+        if look_is_due(lost, look_s=look_s, now_s=now_s):
+            looked.append(after_s)
+            lost = ask(looked_s=now_s)
+
+    assert looked == moments
+    assert is_last_look(lost, look_s=look_s, now_s=LAST_S + look_s)
+    assert not is_last_look(lost, look_s=look_s, now_s=LAST_S + look_s - 1)
+
+
+def test_moments_that_passed_unlooked_are_one_look() -> None:
+    """A sweep that comes late looks once for all of them, and then not before the next."""
+    assert look_is_due(ask(looked_s=LAST_S + 6), look_s=180, now_s=LAST_S + 95)
+    assert not look_is_due(ask(looked_s=LAST_S + 95), look_s=180, now_s=LAST_S + 179)
+
+
+# -- laws -----------------------------------------------------------------------------------------
+
+tasks = st.builds(
+    task,
+    task_id=st.sampled_from(["a", "b", "c", "d", "e"]),
+    started_s=st.none() | st.integers(-20, 220).map(lambda s: FIRST_S + s),
+    name=st.sampled_from([None, "name", "another"]),
+    source=st.sampled_from([None, "oncetask", "another"]),
+    targets=st.sampled_from([None, frozenset({"t1"}), frozenset({"t9"})]),
+)
+seens = st.lists(tasks, max_size=5, unique_by=lambda shown: shown.task_id)
+all_owners = st.dictionaries(
+    st.sampled_from(["a", "b", "c", "d", "e"]),
+    st.builds(owner, st.sampled_from(["other", "another"]), st.integers(-20, 20).map(lambda s: FIRST_S + s)),
+)
+
+
+def in_window(shown: Task) -> bool:
+    """Whether it could be the ask's by its time and by all that is shown of it."""
+    by_time = shown.started_s is not None and FIRST_S - 5 <= shown.started_s <= LAST_S + 10
+    by_looks = shown.name != "another" and shown.source != "another" and shown.targets != frozenset({"t9"})
+    return by_time and by_looks
+
+
+@given(seens, all_owners, st.booleans())
+def test_a_task_of_another_ask_is_never_adopted(
+    seen: list[Task],
+    owners: dict[str, TaskOwner],
+    shows_all: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """Neither as found nor as a candidate."""
+    verdict = judged(*seen, owners=owners, shows_all=shows_all)
+
+    named = {verdict.task_id} if isinstance(verdict, Found) else set(getattr(verdict, "candidates", ()))
+    assert not named & owners.keys()
+
+
+@given(seens, all_owners)
+def test_found_is_the_only_one_in_the_window(seen: list[Task], owners: dict[str, TaskOwner]) -> None:
+    """Found exactly where one free task fits, never where two do."""
+    fitting = [shown.task_id for shown in seen if in_window(shown) and shown.task_id not in owners]
+
+    verdict = judged(*seen, owners=owners)
+
+    assert isinstance(verdict, Found) == (len(fitting) == 1)
+    assert not isinstance(verdict, Found) or [verdict.task_id] == fitting
+
+
+@given(seens, all_owners, st.booleans())
+def test_nothing_yet_means_that_nothing_could_be_ours(
+    seen: list[Task],
+    owners: dict[str, TaskOwner],
+    shows_all: bool,  # noqa: FBT001 - drawn
+) -> None:
+    """Only then may the ask be sent once more."""
+    if judged(*seen, owners=owners, shows_all=shows_all) == NothingYet():
+        assert not any(in_window(shown) and shown.task_id not in owners for shown in seen)
+
+
+@given(seens, all_owners)
+def test_the_order_of_what_is_shown_makes_no_difference(
+    seen: list[Task], owners: dict[str, TaskOwner]
+) -> None:
+    """The same tasks in any order are judged alike."""
+    forth, back = judged(*seen, owners=owners), judged(*reversed(seen), owners=owners)
+
+    assert type(forth) is type(back)
+    assert sorted(getattr(forth, "candidates", ())) == sorted(getattr(back, "candidates", ()))
