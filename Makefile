@@ -23,7 +23,7 @@ setup: .venv/.locked ## .venv with Python 3.13, everything locked and installed
 
 .venv/.locked: $(LOCKS) | $(UV)
 	@$(UV) venv -q --allow-existing --python 3.13 .venv
-	@$(UV) pip sync -q --require-hashes --build-constraints tests/tools/sam.txt $(LOCKS)
+	@$(UV) pip sync -q --require-hashes --build-constraints local/tools/sam.txt $(LOCKS)
 	@touch $@
 
 $(UV):
@@ -46,13 +46,13 @@ emulator: setup ## the emulator alone, on PORT=18080
 	@$(PYTHON) -m local emulator --port $(or $(PORT),18080)
 
 soak: setup ## the books under every fault, for FOR=600 seconds, from SEED=0
-	@$(PYTHON) -m local.soak --seconds $(or $(FOR),600) --seed $(or $(SEED),0)
+	@$(PYTHON) -m tests.model.soak --seconds $(or $(FOR),600) --seed $(or $(SEED),0)
 
 fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
-	@$(PYTHON) -m local.fuzz --deliveries $(or $(COUNT),100000)
+	@$(PYTHON) -m tests.hostile.fuzz --deliveries $(or $(COUNT),100000)
 
 bench: setup ## what starts, events, memory and the bundle cost beside the official clients; writes docs/bench.md
-	@$(PYTHON) -m local.bench $(MEASURE)
+	@$(PYTHON) -m bench.bench $(MEASURE)
 
 PYTEST := $(PYTHON) -m pytest -q -n 2
 
@@ -74,11 +74,11 @@ export SAM_CLI_TELEMETRY := 0
 SAM := .tools/sam/bin
 
 sam: setup
-	@$(PYTHON) -c 'from tests.tools import python_tool; python_tool("sam")'
+	@$(PYTHON) -c 'from local.tools import python_tool; python_tool("sam")'
 
 build: sam ## the deployable bundle: one folder a function under .aws-sam/build
 	@$(SAM)/sam build --build-dir "$(BUILD_DIR)" >/dev/null # its advice on what to do next
-	@$(PYTHON) -m local.bundle "$(BUILD_DIR)"
+	@$(PYTHON) -m bench.bundle "$(BUILD_DIR)"
 
 # What `sam build` calls for each function. Compiled here, because the folder is read-only on AWS Lambda, and by
 # content, because a zip's times are coarse. Scripts go, and their RECORD lines: they name this machine's Python.
@@ -86,7 +86,7 @@ build: sam ## the deployable bundle: one folder a function under .aws-sam/build
 # setuptools that builds it is the one that sam.txt locks.
 build-%: setup
 	@$(UV) pip install -q --no-deps --require-hashes --only-binary :all: --no-binary alibabacloud-tea \
-	  --build-constraints tests/tools/sam.txt --python-platform "$(BUNDLE_PLATFORM)" --python-version 3.13 \
+	  --build-constraints local/tools/sam.txt --python-platform "$(BUNDLE_PLATFORM)" --python-version 3.13 \
 	  --target "$(ARTIFACTS_DIR)" -r src/requirements.txt
 	@cp -R src/oncetask src/routes.toml "$(ARTIFACTS_DIR)"
 	@rm -rf "$(ARTIFACTS_DIR)/bin" "$(ARTIFACTS_DIR)/.lock"
@@ -105,5 +105,5 @@ LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.13
 lock: | $(UV) ## write every lock file anew: names, versions and hashes, no addresses
 	$(LOCK) --upgrade pyproject.toml -o src/requirements.txt
 	$(LOCK) --upgrade --group dev -c src/requirements.txt -o requirements-dev.txt
-	for tool in tests/tools/*.in; do $(LOCK) --upgrade "$$tool" -o "$${tool%.in}.txt"; done
-	cd tests/tools/node && npm install --package-lock-only --omit-lockfile-registry-resolved=true
+	for tool in local/tools/*.in; do $(LOCK) --upgrade "$$tool" -o "$${tool%.in}.txt"; done
+	cd local/tools/node && npm install --package-lock-only --omit-lockfile-registry-resolved=true

@@ -21,7 +21,7 @@ from .faults import (
     Unreadable,
 )
 from .server import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
-from .tasks import Task
+from .task import Task
 
 __all__ = [
     "ACCESS_KEY_ID",

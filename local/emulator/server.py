@@ -16,7 +16,8 @@ from .calls import Call, call_of
 from .faults import Conduct, Fault, Outcome
 from .gateway import Gateway, Operation, Run
 from .listener import Listener
-from .tasks import Task, Tasks
+from .task import Task
+from .tasks import Tasks
 from .wire import Malformed, Request, read_request, written
 
 ACCESS_KEY_ID = "LTAIemulator"

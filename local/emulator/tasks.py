@@ -1,17 +1,16 @@
 """The service's state: one-time tasks, how they come to exist, and how they end."""
 
 import bisect
-import json
 import math
 import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from operator import attrgetter
 
 from . import views
 from .answers import Answer, ApiError
 from .behaviour import Behaviour, EndState
+from .task import Task, object_of, targets_of
 
 TASK_TYPES = frozenset(
     {
@@ -40,38 +39,7 @@ DESCRIBED_TYPES = frozenset(
 )
 """What DescribeOnceTask takes (api-facts 1.1)."""
 
-_MAX_INIT_S = 3.0
-
 type Parameters = Mapping[str, str]
-
-
-@dataclass(slots=True)
-class Task:
-    """One task; its times are the injected clock's, unskewed, in epoch seconds."""
-
-    task_id: str
-    type: str
-    name: str
-    source: str
-    param: str
-    created_s: float
-    visible_s: float
-    ends_s: float
-    end_state: str
-    foreign: bool = False
-    created_by_call: int | None = None
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """The uuids in its Param."""
-        return targets_of(self.param)
-
-    def state(self, now_s: float) -> str:
-        """INIT, START, or how it ended."""
-        if now_s >= self.ends_s:
-            return self.end_state
-        init_s = min((self.ends_s - self.created_s) / 10, _MAX_INIT_S)
-        return "INIT" if now_s < self.created_s + init_s else "START"
 
 
 class Tasks:
@@ -166,7 +134,7 @@ class Tasks:
         task_type = self._task_type(parameters)
         name = _required(parameters, "TaskName")
         param = _required(parameters, "Param")
-        if _object(param) is None:
+        if object_of(param) is None:
             raise _invalid("Param")
         self._refuse_poison(param)
         source = parameters.get("Source", "")
@@ -283,20 +251,6 @@ class Tasks:
             },
             "TaskManageResponseList": [views.item(t, now_s, self._behaviour) for t in shown],
         }
-
-
-def targets_of(param: str) -> tuple[str, ...]:
-    """The comma-separated uuids of a Param; empty where there are none."""
-    uuids = (_object(param) or {}).get("uuids")
-    return tuple(uuids.split(",")) if isinstance(uuids, str) and uuids else ()
-
-
-def _object(text: str) -> dict[str, object] | None:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
 
 
 def _required(parameters: Parameters, name: str) -> str:

@@ -2,13 +2,10 @@
 
 import json
 import math
-from typing import TYPE_CHECKING
 
 from .answers import Answer
 from .behaviour import Behaviour
-
-if TYPE_CHECKING:
-    from .tasks import Task
+from .task import Task
 
 _STATUS = {"INIT": 0, "START": 1, "SUCCESS": 2, "FAIL": 3, "TIMEOUT": 4}
 _RESULT = {"SUCCESS": "successful", "FAIL": "failed", "TIMEOUT": "timeout"}
@@ -21,7 +18,7 @@ def shown_ms(instant_s: float, behaviour: Behaviour) -> int:
     return math.floor(instant_s + behaviour.clock_skew_s) * 1000
 
 
-def item(task: "Task", now_s: float, behaviour: Behaviour) -> Answer:
+def item(task: Task, now_s: float, behaviour: Behaviour) -> Answer:
     """One entry of TaskManageResponseList."""
     state = task.state(now_s)
     ended = state in _RESULT
@@ -44,7 +41,7 @@ def item(task: "Task", now_s: float, behaviour: Behaviour) -> Answer:
     }
 
 
-def result_info(task: "Task", now_s: float, behaviour: Behaviour) -> Answer:
+def result_info(task: Task, now_s: float, behaviour: Behaviour) -> Answer:
     """GetOnceTaskResultInfo of a known task."""
     state = task.state(now_s)
     count = max(1, len(task.targets))
@@ -72,13 +69,13 @@ def last_info(task: "Task | None", now_s: float, behaviour: Behaviour) -> Answer
     return answer | {"TaskInfo": info}
 
 
-def _progress(task: "Task", now_s: float) -> int:
+def _progress(task: Task, now_s: float) -> int:
     if now_s >= task.ends_s:
         return 100
     return int(100 * (now_s - task.created_s) / (task.ends_s - task.created_s))
 
 
-def _details(task: "Task", behaviour: Behaviour) -> str:
+def _details(task: Task, behaviour: Behaviour) -> str:
     targets = task.targets if behaviour.shows_targets else ()
     return json.dumps([_detail(target) for target in targets])
 

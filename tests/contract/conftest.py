@@ -5,15 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from local import aws_servers as stores
+from local.tools import node_modules, python_tool
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.store import Store
 from tests.clocks import FakeClock
-from tests.contract import stores
+from tests.installed import installed
 
 
 @pytest.fixture(scope="session")
 def dynalite() -> Iterator[stores.DynamoDb]:
     """Dynalite, one for each worker."""
+    installed(node_modules)
     with stores.dynalite() as running:
         yield running
 
@@ -21,6 +24,7 @@ def dynalite() -> Iterator[stores.DynamoDb]:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[stores.DynamoDb]:
     """Moto with its checks on, one for each worker."""
+    installed(lambda: python_tool("moto"))
     with stores.moto() as running:
         yield running
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 
 import pytest
 
+from local.aws_servers import DynamoDb, free_port
 from oncetask.aws.client import MESSAGE_CHARS, AwsError, AwsService, AwsUnreachable, default_endpoint
 from oncetask.aws.sigv4 import AwsKeys, sign
 from tests.clocks import NOW_S, FakeClock
 from tests.contract.scripted_aws import KEYS, HangsUp, IsSilent, Says, Script, Step, error, ok, scripted
-from tests.contract.stores import DynamoDb, free_port
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,10 @@ from typing import Any
 
 import pytest
 
+from local import aws_servers as stores
+from local.aws_servers import REGION, WallClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from local.tools import python_tool
 from oncetask.app import App
 from oncetask.aws.client import AwsService
 from oncetask.aws.secrets import access_key, webhook_parameter, webhook_secret
@@ -22,10 +25,8 @@ from oncetask.models import Result, Status
 from oncetask.webhooks.secrets import FRESH_S, GOOD_S
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
-from tests.contract import stores
 from tests.contract.scripted_aws import HangsUp, Says, error, ok, scripted
-from tests.contract.stores import REGION, WallClock
-from tests.tools import python_tool
+from tests.installed import installed
 
 READS = ("secretsmanager:GetSecretValue", "ssm:GetParameter")
 WRITES = (
@@ -108,7 +109,7 @@ class Vault:
 @contextmanager
 def running_vault() -> Iterator[Vault]:
     """Moto on a free port; its checks are on after nine calls, which make three users."""
-    program = stores.installed(lambda: python_tool("moto")) / "moto_server"
+    program = installed(lambda: python_tool("moto")) / "moto_server"
     port = stores.free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(program), "-H", "127.0.0.1", "-p", str(port)]

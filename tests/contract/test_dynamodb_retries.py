@@ -7,12 +7,12 @@ from random import Random
 
 import pytest
 
+from local.aws_servers import free_port
 from oncetask.errors import LedgerUnavailable
 from oncetask.ledger.dynamodb import LIMIT_S, PASSING, TRIES, DynamoDbStore
 from oncetask.ledger.store import Row
 from tests.clocks import FakeClock
 from tests.contract.scripted_aws import HangsUp, IsSilent, Says, Script, Step, error, ok, scripted
-from tests.contract.stores import free_port
 
 ROW = Row(key="event/a", version="mine", open=None, expires_s=None, body="{}")
 REFUSED = error("ConditionalCheckFailedException", message="The conditional request failed")

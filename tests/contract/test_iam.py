@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from local import aws_servers as stores
+from local.aws_servers import REGION, TABLE, WallClock
+from local.tools import python_tool
 from oncetask.aws import identity
 from oncetask.aws.client import AwsError, AwsService
 from oncetask.aws.secrets import access_key, webhook_parameter, webhook_secret
@@ -25,10 +28,8 @@ from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Ask, Event, Place
 from oncetask.models import Status, TaskRequest, Trigger
 from tests.clocks import FakeClock
-from tests.contract import stores
-from tests.contract.stores import REGION, TABLE, WallClock
+from tests.installed import installed
 from tests.project.template_expansion import KEYLESS, SECRET, Deployed, Stack, gates, template_text
-from tests.tools import python_tool
 
 ACCOUNT = "123456789012"  # moto's own
 TABLE_ARN = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{TABLE}"
@@ -112,7 +113,7 @@ class Account:
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """template.yml, expanded."""
-    stores.installed(lambda: python_tool("sam"))
+    installed(lambda: python_tool("sam"))
     with gates() as running:
         found, stack = running.judge(template_text())
         assert not found
@@ -122,7 +123,7 @@ def stack() -> Iterator[Stack]:
 @pytest.fixture(scope="module")
 def account(stack: Stack) -> Iterator[Account]:
     """The account, one moto for this file."""
-    program = stores.installed(lambda: python_tool("moto")) / "moto_server"
+    program = installed(lambda: python_tool("moto")) / "moto_server"
     port = stores.free_port()
     url = f"http://127.0.0.1:{port}"
     command = [str(program), "-H", "127.0.0.1", "-p", str(port)]

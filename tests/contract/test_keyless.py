@@ -13,10 +13,12 @@ from urllib.parse import urlencode
 import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 
+from local.aws_servers import WallClock
 from local.emulator import Emulator, Refuse, ResetBefore, Silence, Unreadable
 from local.emulator.answers import accepted
 from local.emulator.faults import Operation, Outcome
 from local.emulator.sts import AUDIENCE, AWS_ROLE_ARN, Federation, account_key, signed_token
+from local.tools import PROJECT, python_tool
 from oncetask.alibaba import sts as alibaba_sts
 from oncetask.alibaba.security_center import Endpoint
 from oncetask.alibaba.sts import AlibabaSts, default_endpoint
@@ -30,8 +32,7 @@ from oncetask.models import Result, Status
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.contract.scripted_aws import Says, Step, scripted
-from tests.contract.stores import WallClock, installed
-from tests.tools import PROJECT, python_tool
+from tests.installed import installed
 
 ROUTES = """
 [routes.nightly]

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from tests.tools import PROJECT, TOOLS, NotInstallable
+from local.tools import PROJECT, TOOLS, NotInstallable
 
 PACKAGE = "prometheus-alertmanager"
 APT = ("apt-get", "-o", "DPkg::Lock::Timeout=60", "-y", "-qq")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from local.emulator import Emulator
-from tests.tools import NotInstallable, node_modules, python_tool
+from local.tools import NotInstallable, node_modules, python_tool
 
 
 @pytest.fixture

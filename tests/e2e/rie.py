@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from tests.tools import python_tool
+from local.tools import python_tool
 
 START_LIMIT_S = 10
 INVOKE_LIMIT_S = 60
@@ -77,7 +77,7 @@ class Launcher:
 
     @classmethod
     def installed(cls) -> Self:
-        """From the locks of `tests/tools`. Raises NotInstallable."""
+        """From the locks of `local/tools`. Raises NotInstallable."""
         (rapid,) = python_tool("sam").parent.glob("lib/python*/site-packages/samcli/local/rapid")
         machine = MACHINES[platform.machine()]
         return cls(rapid / f"aws-lambda-rie-{machine}", python_tool("rie") / "python")

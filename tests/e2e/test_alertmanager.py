@@ -17,8 +17,8 @@ import pytest
 import yaml
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Refuse
+from local.tools import PROJECT, NotInstallable
 from tests.e2e.alertmanager import Alertmanager, Server, alertmanager, installed, server
-from tests.tools import PROJECT, NotInstallable
 
 DOCS = PROJECT / "docs"
 TOKEN = "a-token-for-one-test"

@@ -23,12 +23,12 @@ from typing import Any
 import pytest
 from standardwebhooks import Webhook
 
-from local.bundle import MB, Bundle, bundles, content_digest
+from bench.bundle import MB, Bundle, bundles, content_digest
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from local.emulator.sts import Federation
+from local.tools import PROJECT, TOOLS, NotInstallable
 from tests.contract.test_aws_secrets import running_vault
 from tests.e2e.rie import FunctionError, Launcher, Sandbox
-from tests.tools import PROJECT, TOOLS, NotInstallable
 
 PLACE = TOOLS / "bundle"
 BUILD = PLACE / "build"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from local.emulator import Emulator
+from local.tools import PROJECT
 from oncetask.ledger.dynamodb import SHARDS, _item
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.sqlite import SqlStore
@@ -16,7 +17,6 @@ from oncetask.models import Status
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.functional.sweeps import World
-from tests.tools import PROJECT
 
 WRITE_UNIT_BYTES = 1024
 READ_UNIT_BYTES = 4096

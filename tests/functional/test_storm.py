@@ -1,6 +1,6 @@
 """Many deliveries at once: as few tasks as can be, never more than the cap allows, and nothing left over."""
 
-from local import storm
+from bench import storm
 
 
 def test_a_storm_of_deliveries_becomes_as_few_tasks_as_their_targets_need() -> None:

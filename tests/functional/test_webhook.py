@@ -20,7 +20,6 @@ from local.emulator import (
     ResetBefore,
     Throttle,
 )
-from local.fuzz import FRONTS, OTHER_SECRETS, ROUTES, SECRETS, Sent, http_api, sign
 from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind
@@ -33,6 +32,7 @@ from oncetask.ledger.store import Row
 from oncetask.models import ErrorInfo, Status
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp
+from tests.hostile.fuzz import FRONTS, OTHER_SECRETS, ROUTES, SECRETS, Sent, http_api, sign
 
 MORE_ROUTES = (
     ROUTES

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
-from local.fuzz import ROUTES, SECRETS, Sent, http_api, sign
 from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import webhook
@@ -27,6 +26,7 @@ from oncetask.models import Outcome, Status
 from oncetask.settings import Settings
 from oncetask.submit.submit import CLAIM_SLACK_S
 from tests.clocks import FakeClock
+from tests.hostile.fuzz import ROUTES, SECRETS, Sent, http_api, sign
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue

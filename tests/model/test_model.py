@@ -19,7 +19,7 @@ SHORT = settings(
     phases=[Phase.generate],  # a world's story tells more than minutes of making it smaller
     suppress_health_check=[HealthCheck.too_slow],
 )
-"""A run short enough for every change; `local.soak` is the long one."""
+"""A run short enough for every change; `tests.model.soak` is the long one."""
 
 
 class Choices:

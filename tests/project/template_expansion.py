@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
-from tests.tools import PROJECT, python_tool
+from local.tools import PROJECT, python_tool
 
 TEMPLATE = PROJECT / "template.yml"
 NO_VALUE = object()

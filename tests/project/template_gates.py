@@ -1,4 +1,4 @@
-"""The gates of `make lint-template`, run in the environment of `tests/tools/sam.txt`.
+"""The gates of `make lint-template`, run in the environment of `local/tools/sam.txt`.
 
     python -m tests.project.template_gates TEMPLATE     what is wrong with it, one finding a line
     python -m tests.project.template_gates              a template a line (JSON text) in, `Judgement` out

@@ -40,7 +40,7 @@ HOMES = {
 }
 """What only these modules import; nobody imports what stands in `NOWHERE`."""
 
-NOWHERE = ("boto3", "botocore", "local", "tests", "random", "logging")
+NOWHERE = ("boto3", "botocore", "local", "bench", "tests", "random", "logging")
 MAY_ALSO = {("logging", "alibaba.tea"), ("time", "ledger.sqlite"), ("random", "ledger.dynamodb")}
 """Tea's loggers are tamed where Tea is; SQLite's switch to WAL waits for other processes' switches; a test
 gives DynamoDB's waits a `Random` of its own.

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from local.ledger import ACTIONS
+from local.tools import PROJECT
 from oncetask.errors import Code, Kind
 from oncetask.handlers import telemetry
 from oncetask.handlers.timer import Tick
@@ -18,7 +19,6 @@ from oncetask.routing.routes import load_routes
 from oncetask.settings import Settings
 from oncetask.webhooks.http import Delivery
 from tests.project.test_template import METRICS
-from tests.tools import PROJECT
 
 RUNBOOK = PROJECT / "docs" / "runbook.md"
 DEPLOY = PROJECT / "docs" / "deploy.md"

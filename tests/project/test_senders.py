@@ -12,11 +12,11 @@ import yaml
 from local.cases import Case, documents
 from local.emulator import Emulator
 from local.explain import explain
+from local.tools import PROJECT
 from oncetask.models import TASK_TYPES, Trigger, compact_json
 from oncetask.routing.routes import Expression, load_routes
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.http import Delivery
-from tests.tools import PROJECT
 
 PAGE = PROJECT / "docs" / "senders.md"
 ROUTES = PROJECT / "docs" / "senders.toml"

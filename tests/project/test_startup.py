@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from local import startup
+from bench import startup
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from oncetask.alibaba.lazy_imports import NeededAtOnce, left_for_later
 
@@ -32,7 +32,7 @@ print(json.dumps([answers, sorted(sys.modules)]), file=told, flush=True)
 
 GROW = """
 import gc, json, os, sys, tracemalloc
-from local import startup
+from bench import startup
 told = os.fdopen(os.dup(1), "w")
 os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 from oncetask.handlers import webhook

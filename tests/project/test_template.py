@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from local.tools import PROJECT, NotInstallable
 from oncetask.handlers.timer import Tick
 from oncetask.ledger.dynamodb import INDEX_ACTIONS, INDEX_NAME, TABLE_ACTIONS, TTL_ATTRIBUTE, table_definition
 from oncetask.models import TASK_TYPES, Trigger
@@ -31,7 +32,6 @@ from tests.project.template_expansion import (
     template_text,
 )
 from tests.project.template_mistakes import KNOWN_MISTAKES, OWN_MISTAKES
-from tests.tools import PROJECT, NotInstallable
 
 FUNCTION = "AWS::Lambda::Function"
 SCHEDULE = "AWS::Scheduler::Schedule"

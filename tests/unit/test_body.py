@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.fuzz import HARD_BODIES
 from oncetask.errors import Code, Rejection
 from oncetask.webhooks.body import DEPTH, FORM_FIELDS, parse
+from tests.hostile.fuzz import HARD_BODIES
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"

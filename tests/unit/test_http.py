@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.fuzz import (
+from oncetask.errors import Code, Rejection
+from oncetask.webhooks.http import QUERY_FIELDS, Delivery, Reply
+from tests.hostile.fuzz import (
     FRONTS,
     Front,
     Sent,
@@ -23,8 +25,6 @@ from local.fuzz import (
     odd_events,
     rest_api,
 )
-from oncetask.errors import Code, Rejection
-from oncetask.webhooks.http import QUERY_FIELDS, Delivery, Reply
 
 every_front = pytest.mark.parametrize("front", FRONTS.values(), ids=list(FRONTS))
 

@@ -11,10 +11,10 @@ from alibabacloud_tea_openapi.client import Client
 from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
 from darabonba.runtime import RuntimeOptions
 
-from local import startup, storm
+from bench import startup, storm
+from bench.figures import Row, show, write
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
-from local.figures import Row, show, write
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event
 from oncetask.ledger.sqlite import SqlStore

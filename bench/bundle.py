@@ -1,6 +1,6 @@
 """What `make build` has built: sizes and a digest of each function's folder.
 
-python -m local.bundle .aws-sam/build
+python -m bench.bundle .aws-sam/build
 """
 
 import hashlib

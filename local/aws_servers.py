@@ -1,4 +1,4 @@
-"""The ledger's stores as tests use them: each empty, on a clock of the test's, on servers of our own.
+"""AWS on loopback: servers of our own, and the ledger's stores on them, each empty.
 
 Dynalite and moto are two independent DynamoDBs. Moto checks signatures and permitted actions; neither
 checks which table a permission is for.
@@ -17,14 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
 
-import pytest
-
+from local.tools import node_modules, python_tool
 from oncetask.aws.client import AwsError, AwsService
 from oncetask.aws.sigv4 import AwsKeys
 from oncetask.clock import Clock
 from oncetask.ledger.dynamodb import INDEX_ACTIONS, TABLE_ACTIONS, DynamoDbStore, table_definition
 from oncetask.ledger.sqlite import SqlStore
-from tests.tools import NotInstallable, node_modules, python_tool
 
 REGION = "eu-central-1"
 TABLE = "oncetask"
@@ -85,8 +83,8 @@ def sqlite_file(folder: Path) -> SqlStore:
 
 @contextlib.contextmanager
 def dynalite() -> Iterator[DynamoDb]:
-    """Dynalite on a free port of loopback until the block ends."""
-    program = installed(node_modules) / ".bin" / "dynalite"
+    """Dynalite on a free port of loopback until the block ends. Raises NotInstallable."""
+    program = node_modules() / ".bin" / "dynalite"
     port = free_port()
     command = [str(program), "--host", "127.0.0.1", "--port", str(port)]
     times = [f"--{step}TableMs=0" for step in ("create", "delete", "update")]
@@ -100,23 +98,13 @@ def moto() -> Iterator[DynamoDb]:
     """Moto's server on a free port of loopback until the block ends; its checks are on after six calls,
     which make an administrator and a user that may do what the ledger does.
     """
-    program = installed(lambda: python_tool("moto")) / "moto_server"
+    program = python_tool("moto") / "moto_server"
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     with running([str(program), "-H", "127.0.0.1", "-p", str(port)], port, INITIAL_NO_AUTH_ACTION_COUNT="6"):
         admin = new_user(url, "admin", allow("dynamodb:*"))
         actions = [f"dynamodb:{action}" for action in (*TABLE_ACTIONS, *INDEX_ACTIONS)]
         yield DynamoDb(url, admin=admin, keys=new_user(url, "ledger", allow(*actions)))
-
-
-def installed(install: Callable[[], Path]) -> Path:
-    """Where the tool is; skips the test where it cannot be had, except in CI, where it fails."""
-    try:
-        return install()
-    except NotInstallable as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"cannot be installed here: {error}")
 
 
 def free_port() -> int:
@@ -138,7 +126,8 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[None]
     )
     try:
         _until(lambda: process.poll() is not None or _accepts(port))
-        assert process.poll() is None, f"{Path(command[0]).name} ended with {process.returncode}"
+        if process.poll() is not None:
+            raise RuntimeError(f"{Path(command[0]).name} ended with {process.returncode}")
         yield
     finally:
         process.terminate()
@@ -183,7 +172,8 @@ def _accepts(port: int) -> bool:
 def _until(holds: Callable[[], bool]) -> None:
     ends_s = time.monotonic() + START_LIMIT_S
     while not holds():
-        assert time.monotonic() < ends_s, f"not so within {START_LIMIT_S} s"
+        if time.monotonic() >= ends_s:
+            raise TimeoutError(f"not so within {START_LIMIT_S} s")
         time.sleep(0.01)
 
 

@@ -1,4 +1,4 @@
-"""`python -m local.storm`: ten thousand deliveries for one route become a hundred tasks, ten at a time.
+"""`python -m bench.storm`: ten thousand deliveries for one route become a hundred tasks, ten at a time.
 
 Through the real webhook and sweep handlers, on an injected clock, against the emulator: on a SQLite file
 and, where dynalite can be had, on DynamoDB.
@@ -18,8 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from local import aws_servers as stores
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Task
+from local.tools import NotInstallable
 from oncetask.app import App
 from oncetask.handlers import sweep, webhook
 from oncetask.models import Status
@@ -189,10 +191,6 @@ def on_sqlite(events: int) -> Storm:
 
 def on_dynamodb(events: int) -> Storm:
     """A storm on DynamoDB, as dynalite has it. Raises NotInstallable."""
-    from tests.contract import stores  # noqa: PLC0415 - the tests' own, which need pytest
-    from tests.tools import node_modules  # noqa: PLC0415
-
-    node_modules()
     with stores.dynalite() as dynalite:
         dynalite.store(FakeClock(time.time())).close()
         keys: Mapping[str, str] = {
@@ -216,7 +214,7 @@ def peak_of_a_sweep_mb(waiting: int) -> float:
             for number in range(waiting):
                 deliver(app, number)
             process = subprocess.run(
-                [sys.executable, "-m", "local.storm", "--one-sweep"],
+                [sys.executable, "-m", "bench.storm", "--one-sweep"],
                 env=os.environ | variables_of(Path(folder), emulator, ledger),
                 capture_output=True,
                 text=True,
@@ -239,7 +237,7 @@ def _one_sweep() -> None:
 
 def main() -> None:
     """Print what each storm came to; status 1 where one broke the promise."""
-    parser = argparse.ArgumentParser(prog="python -m local.storm")
+    parser = argparse.ArgumentParser(prog="python -m bench.storm")
     parser.add_argument("--events", type=int, default=10_000)
     parser.add_argument("--ledger", choices=["sqlite", "dynamodb", "both"], default="both")
     parser.add_argument("--one-sweep", action="store_true", help="one sweep by the environment's settings")
@@ -252,8 +250,6 @@ def main() -> None:
 
 
 def _storms(ledger: str, events: int) -> Iterator[Storm]:
-    from tests.tools import NotInstallable  # noqa: PLC0415 - the tests' own
-
     kinds: dict[str, Any] = {"sqlite": on_sqlite, "dynamodb": on_dynamodb}
     for name, on_ledger in kinds.items():
         if ledger not in {name, "both"}:

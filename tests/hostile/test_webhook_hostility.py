@@ -1,4 +1,4 @@
-"""Whatever event comes, the answer is a verdict. `python -m local.fuzz` runs the same law for longer."""
+"""Whatever event comes, the answer is a verdict; `tests.hostile.fuzz` runs the same law for longer."""
 
 import json
 import os
@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from local.fuzz import (
+from local.tools import PROJECT
+from tests.hostile.fuzz import (
     CONTENT_TYPES,
     FITTING_PAYLOADS,
     FRONTS,
@@ -36,7 +37,6 @@ from local.fuzz import (
     unverified_sendings,
     verified_sendings,
 )
-from tests.tools import PROJECT
 
 MEMORY_BYTES = 64 * 1024 * 1024
 EXAMPLES = 150
@@ -175,7 +175,7 @@ def test_the_law_wants_haste(webhook: Target) -> None:
 
 def test_a_hard_body_is_answered_in_time() -> None:
     """By every scheme, and 200 others: in a process of their own, because tracing this one slows it."""
-    command = [sys.executable, "-m", "local.fuzz", "--deliveries", "200"]
+    command = [sys.executable, "-m", "tests.hostile.fuzz", "--deliveries", "200"]
     environment = {**os.environ, "PYTHONPATH": "src:."}
 
     ran = subprocess.run(

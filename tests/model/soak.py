@@ -1,4 +1,4 @@
-"""`python -m local.soak --seconds 600 --seed 1`: worlds in which everything goes wrong, and their books.
+"""`python -m tests.model.soak --seconds 600 --seed 1`: worlds where everything goes wrong, and their books.
 
 Each world has its own emulator, ledger and clock, and is drawn from the seed and its number alone;
 `--world N` plays that one again and tells its story. Status 1: some promise was broken.
@@ -78,12 +78,12 @@ def main() -> None:
         number += 1
     _print(sums, time.monotonic() - began_s)
     for world, why in sums.broken:
-        print(f"\nBROKEN  python -m local.soak --seed {arguments.seed} --world {world}\n  {why[:600]}")
+        print(f"\nBROKEN  python -m tests.model.soak --seed {arguments.seed} --world {world}\n  {why[:600]}")
     sys.exit(bool(sums.broken))
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local.soak")
+    parser = argparse.ArgumentParser(prog="python -m tests.model.soak")
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--world", type=int, help="play this one alone, and tell its story")

@@ -1,6 +1,6 @@
 """Programs that only the tests use, each apart, so that none is importable beside the code.
 
-A lock of hashes per tool: `tests/tools/NAME.txt` for Python, `tests/tools/node` for Node.
+A lock of hashes per tool: `local/tools/NAME.txt` for Python, `local/tools/node` for Node.
 """
 
 import contextlib

@@ -1,6 +1,6 @@
 """What a start, a warm event, memory and the bundle cost, beside the official clients doing the same.
 
-Everything runs in processes of its own, by `tests/tools/peers/drive.py`, from folders as `sam build` packs
+Everything runs in processes of its own, by `bench/peers/drive.py`, from folders as `sam build` packs
 them: ours, a five-line handler on the bare Tea client, and one on Alibaba Cloud's own SDK. They take turns,
 so that what else the machine does meets them alike; the emulator is a process of its own, too.
 """
@@ -25,10 +25,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from local.bundle import MB, bundles
+from bench.bundle import MB, bundles
+from bench.figures import Row
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
-from local.figures import Row
-from tests.tools import PROJECT, TOOLS
+from local.tools import PROJECT, TOOLS
 
 PLACE = TOOLS / "bench"
 PEERS = PROJECT / "tests" / "tools" / "peers"
@@ -139,13 +139,13 @@ def plain_tea() -> Path:
 @cache
 def product_sdk() -> Path:
     """The handler on Alibaba Cloud's own SDK, compiled."""
-    return _peer("sdk", "product_sdk", "tests/tools/product-sdk.txt")
+    return _peer("sdk", "product_sdk", "local/tools/product-sdk.txt")
 
 
 @cache
 def product_sdk_and_ours() -> Path:
     """The same with what we have besides Tea: pydantic and Powertools."""
-    return _peer("sdk-all", "product_sdk", "tests/tools/product-sdk.txt", "src/requirements.txt")
+    return _peer("sdk-all", "product_sdk", "local/tools/product-sdk.txt", "src/requirements.txt")
 
 
 def _peer(name: str, handler: str, *locks: str) -> Path:
@@ -153,7 +153,7 @@ def _peer(name: str, handler: str, *locks: str) -> Path:
     command = [
         *(str(TOOLS / "uv" / "bin" / "uv"), "pip", "install", "-q", "--no-deps", "--require-hashes"),
         *("--only-binary", ":all:", "--no-binary", "alibabacloud-tea"),
-        *("--build-constraints", "tests/tools/sam.txt", "--target", str(folder)),
+        *("--build-constraints", "local/tools/sam.txt", "--target", str(folder)),
         *("--python-platform", PLATFORM, "--python-version", "3.13"),
         *itertools.chain.from_iterable(("-r", lock) for lock in locks),
     ]
@@ -220,7 +220,7 @@ class Process:
 @contextlib.contextmanager
 def emulator() -> Iterator[str]:
     """An emulator in a process of its own: its host and port."""
-    command = [sys.executable, "-m", "local.startup"]
+    command = [sys.executable, "-m", "bench.startup"]
     with subprocess.Popen(  # noqa: S603 - our own
         command, cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:
@@ -454,7 +454,7 @@ def _processor() -> str:
 
 def _versions() -> str:
     shown = ("alibabacloud-tea-openapi", "alibabacloud-sas20181203", "pydantic", "aws-lambda-powertools")
-    locks = [PROJECT / "src/requirements.txt", PROJECT / "tests/tools/product-sdk.txt"]
+    locks = [PROJECT / "src/requirements.txt", PROJECT / "local/tools/product-sdk.txt"]
     lines = [line for lock in locks for line in lock.read_text(encoding="utf-8").splitlines()]
     pins = dict(line.split(" ")[0].split("==") for line in lines if "==" in line.split(" ")[0])
     return ", ".join(f"{name} {pins[name]}" for name in shown)

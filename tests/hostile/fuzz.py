@@ -1,4 +1,4 @@
-"""Whatever event comes, the webhook's answer is a verdict: `python -m local.fuzz --deliveries 100000`.
+"""The webhook's answer is always a verdict: `python -m tests.hostile.fuzz --deliveries 100000`.
 
 The tests run the same generators and the same law for a few seconds; this runs the hard bodies, then
 others for as long as asked, and the law of haste, which means nothing in a process that is traced. It
@@ -686,7 +686,7 @@ def _run_batch(fresh: Target, size: int, number: int, tally: Tally) -> None:
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="python -m local.fuzz", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.hostile.fuzz", description=__doc__)
     parser.add_argument("--deliveries", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0, help="another one makes other deliveries")
     arguments = parser.parse_args()

@@ -1,0 +1,1 @@
+"""What measures: beside the official clients, never deployed."""

@@ -1,0 +1,1 @@
+"""Whatever a stranger sends, the answer is a verdict."""
