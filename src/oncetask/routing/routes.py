@@ -57,6 +57,14 @@ SOURCE = "oncetask"
 
 _ROUTE_NAME = re.compile(r"[a-z0-9-]{1,64}")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_SCHEDULE = re.compile(
+    r"cron\((?:[0-9A-Za-z*?,/#-]+ ){5}[0-9*,/-]+\)"
+    r"|rate\((?:1 (?:minute|hour|day)|(?!1 )[1-9][0-9]* (?:minutes|hours|days))\)"
+    r"|at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)",
+    re.ASCII,
+)
+"""The three forms of EventBridge Scheduler."""
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 _TARGET = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REQUEST_KEYS = frozenset(
     {
@@ -156,6 +164,20 @@ def _known_task_type(value: str, info: ValidationInfo) -> str:
     return value
 
 
+def _of_scheduler(value: str) -> str:
+    if _SCHEDULE.fullmatch(value) is None:
+        raise ValueError(
+            "must be cron(minute hour day month weekday year), rate(5 minutes) or at(2026-11-24T05:00:00)"
+        )
+    return value
+
+
+def _of_iana(value: str) -> str:
+    if _ZONE.fullmatch(value) is None:
+        raise ValueError("must be a zone of the IANA database, such as Asia/Singapore")
+    return value
+
+
 Jmespath = Annotated[Expression, BeforeValidator(_compiled)]
 TaskType = Annotated[str, AfterValidator(_known_task_type)]
 Text = Annotated[str, Field(min_length=1)]
@@ -193,6 +215,8 @@ class Route(BaseModel):
     allow: tuple[TaskType, ...] = ()
     keep_s: Annotated[Seconds, Field(ge=600)] | None = None
     expire_s: Annotated[Seconds, Field(ge=1)] = WEEK_S
+    schedule: Annotated[str, AfterValidator(_of_scheduler)] | None = None
+    timezone: Annotated[str, AfterValidator(_of_iana)] | None = None
     verify: Annotated[Scheme, PlainValidator(scheme_of)] | None = None
 
     @model_validator(mode="after")
@@ -202,6 +226,7 @@ class Route(BaseModel):
             raise ValueError("verify: a webhook's route needs it; scheme `none` must be written out")
         if self.trigger is Trigger.TIMER and self.verify is not None:
             raise ValueError("verify: only a webhook's route has it")
+        self._schedule_fits()
         if self.direct:
             self._direct_fits()
         elif self.task_type is None:
@@ -210,6 +235,12 @@ class Route(BaseModel):
             raise ValueError("target_key: it is also under param or param_from")
         self._host_operations_are_guarded()
         return self
+
+    def _schedule_fits(self) -> None:
+        if self.trigger is not Trigger.TIMER and (self.schedule or self.timezone):
+            raise ValueError(f"{'schedule' if self.schedule else 'timezone'}: only a timer's route has it")
+        if self.timezone and not self.schedule:
+            raise ValueError("timezone: it is that of a schedule, and there is none")
 
     def _direct_fits(self) -> None:
         extra = sorted(_REQUEST_KEYS & self.model_fields_set)
