@@ -35,6 +35,17 @@ class Commands(click.Group):
         return super().resolve_command(ctx, args)
 
 
+class WithWords(click.Command):
+    """A command whose help ends with the words of the emulator's faults."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The words, a line each."""
+        from local.emulator.plans import WORDS  # noqa: PLC0415 - for this help alone
+
+        with formatter.section("Faults"):
+            formatter.write_dl([(word, meaning) for word, (_, meaning) in WORDS.items()])
+
+
 class Duration(click.ParamType):
     """`30s`, `10m`, `2h`, `1d`: a number of seconds."""
 
@@ -244,7 +255,7 @@ def serve(  # noqa: PLR0913 - one for each option
     )
 
 
-@oncetask.command(short_help="The Security Center emulator alone.")
+@oncetask.command(cls=WithWords, short_help="The Security Center emulator alone.")
 @port(18_080)
 @click.option("--cap", type=click.IntRange(0), default=10, show_default=True, help="Tasks that may run at once.")
 @click.option("--task-s", type=click.FloatRange(0), default=30.0, show_default=True, help="How long a task runs.")

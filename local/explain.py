@@ -63,7 +63,7 @@ def _show(screen: Screen, lines: list[Line], *, as_json: bool) -> None:
             screen.pairs([(name, text)])
 
 
-_ID_LINES = frozenset({"event", "duplicate"})
+_ID_LINES = frozenset({"event", "duplicate", "ignored", "rejected"})
 
 
 def _of_document(path: Path, routes: Path | None) -> list[Line]:
@@ -119,7 +119,8 @@ def _explain_tick(app: App, event: object) -> Iterator[Line]:
     try:
         tick = timer.Tick.of(event)
     except Rejection as error:
-        yield "rejected", f"{error.code}: {error.message}"
+        yield "rejected", "(no id)"
+        yield "", f"{error.code}: {error.message}"
         return
     route = app.routes.get(tick.route or "")
     yield "schedule", f"{tick.schedule} at {tick.scheduled_time}"
@@ -284,7 +285,8 @@ def _explain_drafts(drafts: list[Event | Result], route: Route | None, payload: 
 
 def _explain_result(result: Result, payload: object) -> Iterator[Line]:
     why = f"{result.error.code}: {result.error.message}" if result.error else "when or each gives nothing"
-    yield result.status, f"{result.event_id or '(no id)'}  {why}"
+    yield result.status, result.event_id or "(no id)"
+    yield "", why
     if result.error and result.error.code == Code.NO_TARGETS and isinstance(payload, dict):
         yield "", f"the payload has {_keys_of(payload)}"
 
