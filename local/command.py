@@ -8,6 +8,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -250,9 +251,9 @@ def serve(  # noqa: PLR0913 - one for each option
     """
     from local import serve as command  # noqa: PLC0415
 
-    command.main(
-        command.Wanted(port=port, ledger=ledger, live=live, save=save, sweep_every_s=sweep_every, routes=routes)
-    )
+    wanted = command.Wanted(port, ledger, live=live, save=save, sweep_every_s=sweep_every, routes=routes)
+    with suppress(KeyboardInterrupt):  # how it is meant to be ended
+        command.main(wanted)
 
 
 @oncetask.command(cls=WithWords, short_help="The Security Center emulator alone.")
@@ -268,7 +269,8 @@ def emulator(*, port: int, cap: int, task_s: float, fail: str | None) -> None:
     """
     from local import emulate as command  # noqa: PLC0415
 
-    command.main(port=port, cap=cap, task_s=task_s, fail=fail)
+    with suppress(KeyboardInterrupt):  # how it is meant to be ended
+        command.main(port=port, cap=cap, task_s=task_s, fail=fail)
 
 
 @oncetask.command(short_help="The page of serve, read-only, for a deployed ledger.")
@@ -277,7 +279,8 @@ def console(*, port: int) -> None:
     """Show the page of `serve`, read-only, for the ledger that the environment names."""
     from local import console as command  # noqa: PLC0415
 
-    command.main(port)
+    with suppress(KeyboardInterrupt):  # how it is meant to be ended
+        command.main(port)
 
 
 @oncetask.command(short_help="Try what a deployment needs; change nothing.")

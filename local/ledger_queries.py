@@ -168,3 +168,12 @@ def timeline(event: Event, ask: Ask | None) -> list[dict[str, str]]:
 def results_of(records: Iterable[Event]) -> list[dict[str, Any]]:
     """As result documents."""
     return [event.result().document() for event in records]
+
+
+def event_document(app: App, event_id: str) -> dict[str, Any] | None:
+    """`{"result", "timeline"}` of an event; None where there is none. Raises DamagedRecord."""
+    event = app.ledger.event(event_id)
+    if event is None:
+        return None
+    ask = app.ledger.ask(event.ask_id) if event.ask_id else None
+    return {"result": event.result().document(), "timeline": timeline(event, ask)}
