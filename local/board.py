@@ -29,7 +29,9 @@ class Board:
         self._trouble: str | None = None
         self._lock = Lock()
 
-    def delivery(self, route: str, verdict: str, reason: str, ms: float, results: list[dict[str, Any]]) -> None:
+    def delivery(
+        self, route: str, verdict: str, reason: str, ms: float, results: list[dict[str, Any]]
+    ) -> None:
         """One delivery or tick, refused or not: what it was told, and why."""
         at = instant(time())
         told = {"at": at, "route": route, "verdict": verdict, "reason": reason, "ms": round(ms, 1)}
@@ -62,7 +64,11 @@ class Board:
     def document(self) -> dict[str, Any]:
         """All that the page shows."""
         with self._lock:
-            seen = {"deliveries": list(self._deliveries), "changes": list(self._changes), "trouble": self._trouble}
+            seen = {
+                "deliveries": list(self._deliveries),
+                "changes": list(self._changes),
+                "trouble": self._trouble,
+            }
         try:
             return seen | {"ledger": summary(self.app), "unavailable": None}
         except LedgerUnavailable as error:

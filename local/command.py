@@ -7,76 +7,19 @@ for what was done.
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
-from local.durations import duration_s
+from local.arguments import FILE, SETTINGS, Commands, Duration, WithWords, as_json, port, routes_file
 from local.errors import NotDone
-from local.text import in_one_line, nearest
+from local.ledger_commands import ledger
+from local.text import in_one_line
 from oncetask.errors import OnceTaskError
 
 NOT_DONE, MISUSED, INTERRUPTED = 1, 2, 130
-
-
-class Commands(click.Group):
-    """A group that names the nearest command where one is not known."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click's, but for the words."""
-        if self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            known = self.list_commands(ctx)
-            hint = nearest(args[0], known) or f"; there are {', '.join(known)}"
-            raise click.UsageError(f"there is no command {args[0]}{hint}")
-        return super().resolve_command(ctx, args)
-
-
-class WithWords(click.Command):
-    """A command whose help ends with the words of the emulator's faults."""
-
-    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The words, a line each."""
-        from local.emulator.plans import WORDS  # noqa: PLC0415 - for this help alone
-
-        with formatter.section("Faults"):
-            formatter.write_dl([(word, meaning) for word, (_, meaning) in WORDS.items()])
-
-
-class Duration(click.ParamType):
-    """`30s`, `10m`, `2h`, `1d`: a number of seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:  # noqa: ANN401
-        """Seconds, from a text or from a default that is a number already."""
-        if isinstance(value, int):
-            return value
-        try:
-            return duration_s(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-PORT = click.IntRange(0, 65_535)
-FILE = click.Path(path_type=Path)
-SETTINGS = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
-
-as_json = click.option("--json", "as_json", is_flag=True, help='One document {"results", "counts"}.')
-routes_file = click.option(
-    "--routes", type=FILE, metavar="FILE", help="The routes file, instead of ONCETASK_ROUTES."
-)
-
-
-def port(default: int) -> Callable[[Any], Any]:
-    """`--port`, with the default that it has there."""
-    return click.option(
-        "--port", type=PORT, default=default, show_default=True, help="On 127.0.0.1; 0: any free one."
-    )
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -87,7 +30,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(_status(arguments))
 
 
-def _status(arguments: list[str] | None) -> int:
+def _status(arguments: list[str] | None) -> int:  # noqa: PLR0911 - a line for each way to end
     try:
         oncetask.main(args=arguments, prog_name="oncetask", standalone_mode=False)
     except click.ClickException as error:
@@ -199,15 +142,19 @@ def send(  # noqa: PLR0913 - one for each option
     command.main(given, url=url, routes=routes, as_json=as_json)
 
 
-@oncetask.group(cls=Commands, invoke_without_command=True, short_help="Every route; `routes check`: all mistakes of the file.")
+@oncetask.group(
+    cls=Commands,
+    invoke_without_command=True,
+    short_help="Every route; `routes check`: all mistakes of the file.",
+)
 @routes_file
 @as_json
 @click.pass_context
 def routes(context: click.Context, *, routes: Path | None, as_json: bool) -> None:
     """List every route: trigger, scheme, whether its secrets are there, schedule.
 
-    `oncetask routes check` tells all mistakes of the routes file, each with its place and what would be right,
-    and what is no mistake but never does what it looks like.
+    `oncetask routes check` tells all mistakes of the routes file, each with its place and what would be
+    right, and what is no mistake but never does what it looks like.
     """
     from local import routes as command  # noqa: PLC0415
 
@@ -258,8 +205,12 @@ def serve(  # noqa: PLR0913 - one for each option
 
 @oncetask.command(cls=WithWords, short_help="The Security Center emulator alone.")
 @port(18_080)
-@click.option("--cap", type=click.IntRange(0), default=10, show_default=True, help="Tasks that may run at once.")
-@click.option("--task-s", type=click.FloatRange(0), default=30.0, show_default=True, help="How long a task runs.")
+@click.option(
+    "--cap", type=click.IntRange(0), default=10, show_default=True, help="Tasks that may run at once."
+)
+@click.option(
+    "--task-s", type=click.FloatRange(0), default=30.0, show_default=True, help="How long a task runs."
+)
 @click.option("--fail", metavar="WORD", help="What every GenerateOnceTask meets; the words stand below.")
 def emulator(*, port: int, cap: int, task_s: float, fail: str | None) -> None:
     """Run the Security Center emulator alone, for any official Alibaba Cloud SDK; print each call.
@@ -293,146 +244,4 @@ def doctor(*, routes: Path | None, as_json: bool) -> None:
     command.main(routes, as_json=as_json)
 
 
-# -- the ledger -----------------------------------------------------------------------------------
-
-
-def filters(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that choose events."""
-    for option in (
-        click.option("--limit", type=click.IntRange(1), metavar="N", help="The oldest N of them; default: all."),
-        click.option("--older-than", type=Duration(), metavar="DURATION", help="Received longer ago: 30s, 10m, 2h, 1d."),
-        click.option("--code", metavar="CODE", help="Whose error has that code."),
-        click.option("--state", metavar="STATE", help="Such as pending or unknown."),
-        click.option("--route", metavar="ROUTE", help="Of that route."),
-    ):
-        command = option(command)
-    return command
-
-
-def choice(  # noqa: PLR0913 - one for each option
-    route: str | None, state: str | None, code: str | None, older_than: int | None, limit: int | None
-) -> Any:  # noqa: ANN401 - imported where it is made
-    """The filter that the options say."""
-    from local.ledger_queries import Filter  # noqa: PLC0415
-
-    return Filter(route=route, state=state, code=code, older_than_s=older_than, limit=limit)
-
-
-@oncetask.group(cls=Commands, invoke_without_command=True, short_help="An operator's hands on the ledger.")
-@as_json
-@click.pass_context
-def ledger(context: click.Context, *, as_json: bool) -> None:
-    """Look at the ledger that the environment names, and decide what nobody else can.
-
-    Without a command: the summary. `memory://` is refused, since another process's memory cannot be seen.
-    """
-    from local import ledger as command  # noqa: PLC0415
-
-    context.obj = as_json
-    if context.invoked_subcommand is None:
-        command.summary(as_json=as_json)
-
-
-def ledger_json(command: Callable[..., None]) -> Callable[..., None]:
-    """`--json`, before or behind the sub-command."""
-    return as_json(command)
-
-
-@ledger.command("summary")
-@ledger_json
-@click.pass_obj
-def ledger_summary(outer_json: bool, *, as_json: bool) -> None:  # noqa: FBT001 - click's object
-    """Count what is open by route, state and code; oldest ages, what runs, damaged records."""
-    from local import ledger as command  # noqa: PLC0415
-
-    command.summary(as_json=as_json or outer_json)
-
-
-@ledger.command("list")
-@filters
-@ledger_json
-@click.pass_obj
-def ledger_list(outer_json: bool, *, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001
-    """List open events, oldest first, each with why it waits."""
-    from local import ledger as command  # noqa: PLC0415
-
-    command.listed(choice(**chosen), as_json=as_json or outer_json)
-
-
-@ledger.command("show")
-@click.argument("event_id", metavar="ID")
-@ledger_json
-@click.pass_obj
-def ledger_show(outer_json: bool, event_id: str, *, as_json: bool) -> None:  # noqa: FBT001
-    """Show one event whole, and its last call."""
-    from local import ledger as command  # noqa: PLC0415
-
-    command.show(event_id, as_json=as_json or outer_json)
-
-
-@ledger.command("adopt")
-@click.argument("event_id", metavar="ID")
-@click.argument("task_id", metavar="TASK", required=False)
-@click.option("--force", is_flag=True, help="TASK although it is no candidate.")
-@click.option("--reason", metavar="TEXT", help="Why, for the record.")
-@ledger_json
-@click.pass_obj
-def ledger_adopt(  # noqa: PLR0913 - one for each option
-    outer_json: bool,  # noqa: FBT001
-    event_id: str,
-    task_id: str | None,
-    *,
-    force: bool,
-    reason: str | None,
-    as_json: bool,
-) -> None:
-    """Say which TASK is the event's; without TASK: list the candidates."""
-    from local import ledger as command  # noqa: PLC0415
-
-    command.adopt(event_id, task_id, force=force, reason=reason, as_json=as_json or outer_json)
-
-
-def changes(command: Callable[..., None]) -> Callable[..., None]:
-    """What `retry` and `give-up` share: ids or filters, and consent."""
-    for option in (
-        click.option("--reason", metavar="TEXT", help="Why, for the record."),
-        click.option("--yes", is_flag=True, help="Change more than one."),
-        click.option("--dry-run", is_flag=True, help="Show what would be changed; change nothing."),
-        filters,
-        click.argument("event_ids", nargs=-1, metavar="[ID]..."),
-        ledger_json,
-        click.pass_obj,
-    ):
-        command = option(command)
-    return command
-
-
-@ledger.command("retry")
-@changes
-def ledger_retry(outer_json: bool, **given: Any) -> None:  # noqa: ANN401, FBT001
-    """Let the next sweep ask for events again: you know that no task was made."""
-    _change("retry", outer_json=outer_json, **given)
-
-
-@ledger.command("give-up")
-@changes
-def ledger_give_up(outer_json: bool, **given: Any) -> None:  # noqa: ANN401, FBT001
-    """End events: nobody asks for them any more."""
-    _change("give-up", outer_json=outer_json, **given)
-
-
-def _change(  # noqa: PLR0913 - one for each option
-    action: str,
-    *,
-    outer_json: bool,
-    event_ids: tuple[str, ...],
-    dry_run: bool,
-    yes: bool,
-    reason: str | None,
-    as_json: bool,
-    **chosen: Any,  # noqa: ANN401
-) -> None:
-    from local import ledger as command  # noqa: PLC0415
-
-    consent = command.Consent(dry_run=dry_run, yes=yes, reason=reason)
-    command.change(action, event_ids, choice(**chosen), consent, as_json=as_json or outer_json)
+oncetask.add_command(ledger)

@@ -26,7 +26,9 @@ def main(port: int) -> None:
         screen = Screen()
         screen.title(f"the page of {ledger}, read-only, at http://127.0.0.1:{listening.getsockname()[1]}/")
         screen.line("Ctrl-C ends it.")
-        config = uvicorn.Config(Console(app), log_level="critical", lifespan="on", timeout_graceful_shutdown=5)
+        config = uvicorn.Config(
+            Console(app), log_level="critical", lifespan="on", timeout_graceful_shutdown=5
+        )
         uvicorn.Server(config).run(sockets=[listening])
 
 

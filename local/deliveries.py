@@ -59,7 +59,9 @@ def webhook_route(routes: Routes, name: str) -> Route:
     route = route_named(routes, name)
     if route.trigger is not Trigger.WEBHOOK:
         webhooks = ", ".join(r.name for r in routes.values() if r.trigger is Trigger.WEBHOOK)
-        raise CommandError(f"the route {name} is a timer's, no sender delivers to it; webhooks: {webhooks or 'none'}")
+        raise CommandError(
+            f"the route {name} is a timer's, no sender delivers to it; webhooks: {webhooks or 'none'}"
+        )
     return route
 
 

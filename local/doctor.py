@@ -48,7 +48,10 @@ def main(routes: Path | None, *, as_json: bool) -> None:
             if finding.do:
                 screen.line(f"do: {finding.do}", indent=5)
     if as_json:
-        counts = {verdict: sum(one.verdict == verdict for one in findings) for verdict in ("ok", "wrong", "warning", "not tried")}
+        counts = {
+            verdict: sum(one.verdict == verdict for one in findings)
+            for verdict in ("ok", "wrong", "warning", "not tried")
+        }
         screen.document({"results": [one._asdict() for one in findings], "counts": counts})
     if any(one.verdict == "wrong" for one in findings):
         raise NotDone
@@ -64,7 +67,12 @@ def examined(environment: dict[str, str]) -> Iterator[Finding]:
     yield Finding("settings", "ok", f"region {settings.region}, credentials {settings.credentials}")
     wrong = mistakes(settings.routes, (*TASK_TYPES, *settings.extra_task_types))
     if wrong:
-        yield Finding("routes", "wrong", f"{len(wrong)} mistakes in {settings.routes}", "oncetask routes check tells them")
+        yield Finding(
+            "routes",
+            "wrong",
+            f"{len(wrong)} mistakes in {settings.routes}",
+            "oncetask routes check tells them",
+        )
         return
     with closing(app_of(environment)) as app:
         yield Finding("routes", "ok", f"{len(app.routes)} in {settings.routes}")
@@ -82,7 +90,9 @@ def _secrets(app: App) -> Iterator[Finding]:
             try:
                 app.secret_values.find((reference,))
             except SecretUnavailable as error:
-                yield Finding(what, "wrong", str(error), f"make {reference} readable for the webhook function")
+                yield Finding(
+                    what, "wrong", str(error), f"make {reference} readable for the webhook function"
+                )
             else:
                 yield Finding(what, "ok", f"{reference} is set")
 
@@ -95,12 +105,16 @@ def _ledger(app: App) -> Finding:
     if named.startswith("sqlite://") and not path.exists():
         if path.parent.is_dir():
             return Finding("ledger", "ok", f"{named} is not there yet: the first event makes it")
-        return Finding("ledger", "wrong", f"{named}: its folder is not there", f"make the folder {path.parent}")
+        return Finding(
+            "ledger", "wrong", f"{named}: its folder is not there", f"make the folder {path.parent}"
+        )
     try:
         next(iter(app.ledger.waiting()), None)
         app.ledger.event("oncetask-doctor")
     except LedgerUnavailable as error:
-        return Finding("ledger", "wrong", str(error), "what the line says; docs/deploy.md has the table's policy")
+        return Finding(
+            "ledger", "wrong", str(error), "what the line says; docs/deploy.md has the table's policy"
+        )
     return Finding("ledger", "ok", f"{named} answers, by its index, too")
 
 
@@ -108,7 +122,9 @@ def _keys(app: App) -> Finding:
     try:
         keys = app.credentials.keys()
     except CredentialsUnavailable as error:
-        return Finding("keys", "wrong", str(error), "docs/keyless.md and docs/deploy.md say how keys are given")
+        return Finding(
+            "keys", "wrong", str(error), "docs/keyless.md and docs/deploy.md say how keys are given"
+        )
     return Finding("keys", "ok", f"{app.settings.credentials} gives keys" if keys else "none")
 
 
@@ -119,7 +135,9 @@ def _permissions(app: App) -> Iterator[Finding]:
             "CLIENT_PROBLEM_CHECK", app.clock.now_s(), deadline(CALL_MS)
         ),
         "GetLastOnceTaskInfo": lambda: center.last_task("IMAGE_SCAN", "IMAGE_SCAN", deadline(CALL_MS)),
-        "GetOnceTaskResultInfo": lambda: center.follow("IMAGE_SCAN", NO_TASK, "IMAGE_SCAN", deadline(CALL_MS)),
+        "GetOnceTaskResultInfo": lambda: center.follow(
+            "IMAGE_SCAN", NO_TASK, "IMAGE_SCAN", deadline(CALL_MS)
+        ),
     }
     for operation, attempt in tries.items():
         yield _tried(operation, attempt)
@@ -131,7 +149,12 @@ def _tried(operation: str, attempt: Callable[[], object]) -> Finding:
         attempt()
     except QueryFailed as error:
         what_to_do = f"allow yundun-aegis:{operation} and yundun-sas:{operation} in RAM"
-        return Finding(operation, "wrong", str(error), what_to_do if error.kind == "operator" else "check the network and ONCETASK_ENDPOINT")
+        return Finding(
+            operation,
+            "wrong",
+            str(error),
+            what_to_do if error.kind == "operator" else "check the network and ONCETASK_ENDPOINT",
+        )
     except OnceTaskError as error:
         return Finding(operation, "wrong", str(error), "check the keys")
     return Finding(operation, "ok", "may be called")

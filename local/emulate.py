@@ -4,8 +4,8 @@ import threading
 from datetime import datetime
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Call, Emulator
-from local.emulator.faults import Outcome
 from local.emulator.answers import Reply
+from local.emulator.faults import Outcome
 from local.emulator.plans import fault_of
 from local.errors import CommandError
 from local.ports import bound
@@ -21,11 +21,13 @@ def main(*, port: int, cap: int, task_s: float, fail: str | None) -> None:
     bound(port).close()
     screen = Screen()
     behaviour = Behaviour(cap=cap, task_duration_s=task_s)
-    with Emulator(port=port, behaviour=behaviour, watch=lambda *told: show(screen, *told), always=always) as emulator:
+    with Emulator(
+        port=port, behaviour=behaviour, watch=lambda *told: show(screen, *told), always=always
+    ) as emulator:
         screen.line(f"Security Center emulator at {emulator.url}", style="bold")
         screen.line(f"access key id {ACCESS_KEY_ID}, secret {ACCESS_KEY_SECRET}")
         screen.line(f"{cap} tasks may run at once, each for {task_s:g} s; Ctrl-C ends it")
-        screen.line(f"plan faults:  curl -d '[{{\"fault\": \"cap-reached\"}}]' {emulator.url}/_emulator/faults")
+        screen.line(f'plan faults:  curl -d \'[{{"fault": "cap-reached"}}]\' {emulator.url}/_emulator/faults')
         threading.Event().wait()
 
 
@@ -35,5 +37,6 @@ def show(screen: Screen, call: Call, outcome: Outcome) -> None:
     asked = " ".join(
         call.parameters[name] for name in ("TaskType", "TaskId", "RootTaskId") if call.parameters.get(name)
     )
-    screen.line(datetime.now().astimezone().strftime("%H:%M:%S"), told, call.action or "(no operation)", asked)
-
+    screen.line(
+        datetime.now().astimezone().strftime("%H:%M:%S"), told, call.action or "(no operation)", asked
+    )

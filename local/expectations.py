@@ -46,7 +46,11 @@ def differences(expected: Any, found: Any, place: str = "") -> Iterator[str]:  #
     """`place: expected …, found …` for each part of the expected that is not there; `*` is any text."""
     if isinstance(expected, dict) and isinstance(found, dict):
         for key, value in expected.items():
-            yield from differences(value, found.get(key), f"{place}.{key}" if place else key)
+            inner = f"{place}.{key}" if place else key
+            if key in found:
+                yield from differences(value, found[key], inner)
+            else:
+                yield f"{inner}: expected {json.dumps(value)}, found nothing"
     elif isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
         for index, (one, other) in enumerate(zip(expected, found, strict=True)):
             yield from differences(one, other, f"{place}[{index}]")

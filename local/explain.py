@@ -44,7 +44,9 @@ def main(
     if payload is None:
         event = Path(route_or_event)
         if not event.is_file() and "." not in event.name and "/" not in route_or_event:
-            raise CommandError(f"explain wants ROUTE and PAYLOAD, or EVENT: there is no file {route_or_event}")
+            raise CommandError(
+                f"explain wants ROUTE and PAYLOAD, or EVENT: there is no file {route_or_event}"
+            )
         lines = _of_document(event, routes)
     else:
         lines = _of_payload(route_or_event, payload, content_type, routes)
@@ -53,7 +55,9 @@ def main(
 
 def _show(screen: Screen, lines: list[Line], *, as_json: bool) -> None:
     if as_json:
-        screen.document({"results": [], "counts": {}, "explanation": [{"name": n, "text": t} for n, t in lines]})
+        screen.document(
+            {"results": [], "counts": {}, "explanation": [{"name": n, "text": t} for n, t in lines]}
+        )
         return
     for name, text in lines:
         if name in _ID_LINES:
@@ -69,7 +73,11 @@ _ID_LINES = frozenset({"event", "duplicate", "ignored", "rejected"})
 def _of_document(path: Path, routes: Path | None) -> list[Line]:
     """A sample event at its own moment and with its own routes; any other by what the environment says."""
     event = read_event(path)
-    app = Case.at(path).app(NOWHERE) if expectation_of(path).is_file() and routes is None else app_of(told(routes))
+    app = (
+        Case.at(path).app(NOWHERE)
+        if expectation_of(path).is_file() and routes is None
+        else app_of(told(routes))
+    )
     with closing(app):
         return list(explain(app, event))
 
@@ -322,5 +330,3 @@ def _source_of_param(key: str, route: Route | None) -> str:
     if key in route.param_from:
         return f"param_from.{key}: {route.param_from[key].text}"
     return f"the routes file: param.{key}"
-
-

@@ -187,7 +187,9 @@ def change(
             screen.results(shown, results_document(results_of(wanted)), as_json=as_json)
             return
         if len(wanted) > 1 and not consent.yes:
-            raise OperatorError(f"this would change {len(wanted)} events: --dry-run shows them, --yes does it")
+            raise OperatorError(
+                f"this would change {len(wanted)} events: --dry-run shows them, --yes does it"
+            )
         results, failures = _each_changed(app, action, wanted)
     document = results_document([result.document() for result in results])
     document["changed_by"] = {"operator": operator(), "reason": consent.reason, "action": action}
@@ -277,7 +279,8 @@ def _show_candidates(shown: Screen, found: list[dict[str, Any]], *, as_json: boo
     shown.line(f"{len(found)} tasks may be this event's")
     for one in found:
         targets = ", ".join(one["targets"] or []) or "not told"
-        shown.line(f"started {one['started_at'] or 'not told'}, source {one['source'] or 'not told'}, targets {targets}")
+        started, source = one["started_at"] or "not told", one["source"] or "not told"
+        shown.line(f"started {started}, source {source}, targets {targets}")
         shown.ids(one["task_id"])
 
 

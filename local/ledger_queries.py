@@ -69,7 +69,9 @@ def open_records(app: App) -> Iterator[Event | Damaged]:
 def open_events(app: App, chosen: Filter) -> Iterator[Event]:
     """Those that the filter takes, oldest first, at most its limit."""
     now_s = app.clock.now_s()
-    found = (record for record in open_records(app) if isinstance(record, Event) and chosen.takes(record, now_s))
+    found = (
+        record for record in open_records(app) if isinstance(record, Event) and chosen.takes(record, now_s)
+    )
     return islice(found, chosen.limit)
 
 
@@ -104,7 +106,7 @@ def summary(app: App) -> dict[str, Any]:
             continue
         code = record.error.code if record.error else ""
         groups[record.route or "(inline tasks)", record.status, code].append(record.received_s)
-    by = [
+    by: list[dict[str, Any]] = [
         {
             "route": route,
             "status": status,

@@ -116,7 +116,11 @@ def _of_scheme(name: str, table: object) -> Iterator[Mistake]:
 
 
 def _mistake(
-    name: str, table: dict[str, Any], error: Any, kind: type[BaseModel], task_types: Sequence[str]  # noqa: ANN401
+    name: str,
+    table: dict[str, Any],
+    error: Any,  # noqa: ANN401 - pydantic's
+    kind: type[BaseModel],
+    task_types: Sequence[str],
 ) -> Mistake:
     keys = error["loc"]
     found = _of_error(name, keys, error, kind, task_types)
@@ -152,7 +156,11 @@ def _place_in_expression(text: str, message: str) -> dict[str, Any]:
     """The parser's own words and the character that they speak of; of a call, where its name stands."""
     named = _IN_EXPRESSION.search(message)
     if named is not None:
-        hint = "" if named["name"] in Functions.FUNCTION_TABLE else nearest(named["name"], Functions.FUNCTION_TABLE)
+        hint = (
+            ""
+            if named["name"] in Functions.FUNCTION_TABLE
+            else nearest(named["name"], Functions.FUNCTION_TABLE)
+        )
         return {"message": f"{message}{hint}", "at": max(0, text.find(f"{named['name']}("))}
     try:
         jmespath.compile(text)
@@ -160,7 +168,11 @@ def _place_in_expression(text: str, message: str) -> dict[str, Any]:
         return {"message": f"{message}: it ends too early", "at": len(text)}
     except LexerError as error:
         at = error.lexer_position
-        hint = "to compare, write ==" if text[at : at + 1] == "=" else f"{text[at : at + 1]!r} means nothing here"
+        hint = (
+            "to compare, write =="
+            if text[at : at + 1] == "="
+            else f"{text[at : at + 1]!r} means nothing here"
+        )
         return {"message": f"{message}: {hint}", "at": at}
     except ParseError as error:
         words = str(error.msg or "").rstrip(".") or f"{error.token_value} is not expected here"

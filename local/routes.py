@@ -157,7 +157,7 @@ def _number(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _show_one(  # noqa: PLR0913 - what a mistake and its place are
+def _show_one(  # noqa: PLR0913, PLR0917 - what a mistake and its place are
     screen: Screen, place: str, kind: str, one: Mistake | Trap, lines: list[str], line: int | None
 ) -> None:
     key = ".".join(part for part in ("routes", one.route, one.key) if part)

@@ -159,7 +159,9 @@ def _together(ran: list[Ran]) -> dict[str, Any]:
     wrong = [
         {"event": _name(one.path), "differences": one.differences or []} for one in ran if not one.is_right
     ]
-    refused = [{"event": _name(one.path), "error": one.document["error"]} for one in ran if "error" in one.document]
+    refused = [
+        {"event": _name(one.path), "error": one.document["error"]} for one in ran if "error" in one.document
+    ]
     return document | {"events": len(ran), "not_as_expected": wrong, "refused": refused}
 
 

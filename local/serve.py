@@ -95,7 +95,7 @@ def _greet(screen: Screen, app: App, emulator: Emulator | None, url: str, *, liv
 
 
 class Server(Asgi):
-    """Each request becomes the event that a function URL would hand over; ticks and sweeps go on meanwhile."""
+    """Each request becomes the event that a function URL would hand over; ticks and sweeps go on."""
 
     def __init__(
         self, app: App, board: Board, timers: Timers, emulator: Emulator | None, wanted: Wanted
@@ -151,7 +151,9 @@ class Server(Asgi):
         if self._wanted.save is None:
             return
         given = (request.headers.get(name) for name in IDS)
-        payload = Payload(request.body, request.headers.get("content-type", ""), next(filter(None, given), None))
+        payload = Payload(
+            request.body, request.headers.get("content-type", ""), next(filter(None, given), None)
+        )
         try:
             keep(self._wanted.save, route, payload)
         except CommandError as error:
@@ -185,7 +187,9 @@ class Server(Asgi):
             return
         results = [result.document() for result in report.results]
         ms = (time.monotonic() - began_s) * 1000
-        self._board.delivery(route.name, "tick", told_of(results, results_document(results)["counts"]), ms, results)
+        self._board.delivery(
+            route.name, "tick", told_of(results, results_document(results)["counts"]), ms, results
+        )
 
     async def _sweep_for_ever(self) -> None:
         while True:
@@ -197,7 +201,7 @@ class Server(Asgi):
             report = sweep.handle(self._app, self._app.deadline(SWEEP_MS))
             self._board.changed([result.document() for result in report.results])
         except Exception as error:  # noqa: BLE001 - the next sweep must come, whatever this one met
-            every_s = self._wanted.sweep_every_s
-            self._board.trouble(f"the sweep failed, the next one tries again in {every_s:g} s: {type(error).__name__}: {error}")
+            again = f"the next one tries again in {self._wanted.sweep_every_s:g} s"
+            self._board.trouble(f"the sweep failed, {again}: {type(error).__name__}: {error}")
         else:
             self._board.trouble(None)

@@ -1,4 +1,4 @@
-"""What others wrote, shown as text: nothing in it moves a cursor, hides or turns round what stands beside it."""
+"""What others wrote, shown as text: nothing in it moves a cursor, or hides or turns round its neighbours."""
 
 import json
 import unicodedata
@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 def visible(text: object) -> str:
-    """The text with each control, format and bidi character, and each line end, as `\\u202e`."""
+    r"""The text with each control, format and bidi character, and each line end, as `\u202e`."""
     return _with_each_invisible(_escaped, str(text))
 
 

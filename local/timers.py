@@ -13,7 +13,9 @@ class Timers:
 
     def __init__(self, routes: Routes, now: datetime) -> None:
         """Raises ValueError: a schedule says nothing that Scheduler would take."""
-        self._routes = [route for route in routes.values() if route.trigger is Trigger.TIMER and route.schedule]
+        self._routes = [
+            route for route in routes.values() if route.trigger is Trigger.TIMER and route.schedule
+        ]
         self._next = {route.name: next_run(route, now) for route in self._routes}
 
     def due(self, now: datetime) -> list[tuple[Route, dict[str, Any]]]:

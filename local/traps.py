@@ -60,13 +60,12 @@ def expressions(route: Route) -> dict[str, Expression]:
 
 def tree_of(expression: Expression) -> dict[str, Any]:
     """JMESPath's tree; the expression is known to compile."""
-    tree: dict[str, Any] = jmespath.compile(expression.text).parsed
-    return tree
+    return dict(jmespath.compile(expression.text).parsed)
 
 
 def _quoted_fields(route: str, key: str, expression: Expression) -> Iterator[Trap]:
     """`status == "firing"`: in JMESPath double quotes name a field."""
-    before: dict[str, Any] | None = None
+    before: Mapping[str, Any] | None = None
     for token in Lexer().tokenize(expression.text):
         if token["type"] == _QUOTED and before is not None and before["type"] in _COMPARE:
             word = token["value"]
@@ -146,7 +145,9 @@ def _literal_type(value: object) -> str:
 
 
 def _is_falsy(node: Mapping[str, Any]) -> bool:
-    return bool(node["type"] == "literal" and (node["value"] in (None, False, "", [], {})) and node["value"] != 0)
+    return bool(
+        node["type"] == "literal" and (node["value"] in (None, False, "", [], {})) and node["value"] != 0
+    )
 
 
 def _is_truthy(node: Mapping[str, Any]) -> bool:

@@ -115,4 +115,3 @@ def _request(scope: Message, body: bytes) -> Request:
         headers[name] = f"{headers[name]},{value}" if name in headers else value
     query = scope["query_string"].decode("latin-1")
     return Request(scope["method"], scope["path"], query, headers, body)
-

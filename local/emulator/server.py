@@ -41,7 +41,7 @@ class Emulator:
     free one. One lock makes every call and every method a step of its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a switch of its own
         self,
         *,
         port: int = 0,
@@ -192,7 +192,9 @@ class Emulator:
 
     def _respond(self, connection: socket.socket, request: Request) -> bool:
         """Answers, or not; whether the connection lives on."""
-        outcome = self._operated(request) if request.path.startswith(OPERATOR_PATH) else self._outcome(request)
+        outcome = (
+            self._operated(request) if request.path.startswith(OPERATOR_PATH) else self._outcome(request)
+        )
         if not isinstance(outcome, Reply):
             _leave_unanswered(connection, outcome)
             return False

@@ -54,7 +54,9 @@ class Page:
             name, content_type = FILES[request.path]
             return Answer(200, (HERE / name).read_bytes(), {"content-type": content_type, **POLICY})
         status, document = (
-            (200, self._document() | {"is_live": self._is_live}) if request.path == "/page.json" else self._event(request)
+            (200, self._document() | {"is_live": self._is_live})
+            if request.path == "/page.json"
+            else self._event(request)
         )
         found = json_answer(status, document)
         return found._replace(headers={**found.headers, **POLICY})

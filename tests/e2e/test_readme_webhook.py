@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.search(
-    r"## A real webhook in five minutes\n\n```sh\n(?P<before>.*?)make serve PORT=8080 &\n(?P<after>.*?)```",
+    r"## A real webhook in five minutes\n\n```sh\n(?P<before>.*?)./oncetask serve --port 8080 &\n(?P<after>.*?)```",
     (ROOT / "README.md").read_text(encoding="utf-8"),
     re.DOTALL,
 )
@@ -21,12 +21,12 @@ BLOCK = re.search(
 
 @pytest.fixture
 def port() -> Iterator[int]:
-    """Where `make serve` listens, started as the README says and ended by Ctrl-C."""
+    """Where `oncetask serve` listens, started as the README says and ended by Ctrl-C."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         free_port = int(probe.getsockname()[1])
     assert BLOCK is not None
-    script = f"{BLOCK['before']}exec make serve PORT={free_port}"
+    script = f"{BLOCK['before']}exec ./oncetask serve --port {free_port}"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
     server = subprocess.Popen(["/bin/bash", "-c", script], cwd=ROOT, env=environment, start_new_session=True)
     try:
@@ -44,7 +44,7 @@ def _wait_for(port: int, server: subprocess.Popen[bytes]) -> None:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    pytest.fail("make serve does not listen")
+    pytest.fail("oncetask serve does not listen")
 
 
 def deliver(port: int, *, secret_is: str | None = None) -> str:
