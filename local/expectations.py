@@ -23,13 +23,11 @@ def outcome_of(case: Case, handled: Handled, emulator: Emulator) -> Outcome:
     """The answer, held against the case's document and against what reached the emulator."""
     answer = answer_of(case, handled)
     found: list[str] = list(differences(case.told["expected"], answer))
-    asked = sum(call.action == "GenerateOnceTask" for call in emulator.calls)
-    for name, expected, counted in (
-        ("calls", case.told["asked"], asked),
-        ("tasks", case.told["tasks"], len(emulator.tasks)),
-    ):
-        if expected != counted:
-            found.append(f"{name}: expected {expected}, found {counted}")
+    counted = {
+        "asked": sum(call.action == "GenerateOnceTask" for call in emulator.calls),
+        "tasks": len(emulator.tasks),
+    }
+    found += differences({name: case.told[name] for name in counted if name in case.told}, counted)
     return Outcome(answer, found)
 
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import click
 
 from local import screen
-from local.cases import EVENTS, INVOCATION_MS, Case, Handled, documents, expectation_of
+from local.cases import EVENTS, Case, Handled, by_form, documents, expectation_of
 from local.documents import read_event
 from local.emulator import Emulator
 from local.environments import lasting_ledger, told, with_emulator
@@ -18,10 +18,8 @@ from local.errors import CommandError, NotDone
 from local.expectations import Outcome, outcome_of
 from local.screen import Screen, counted
 from oncetask.app import App, app_of
-from oncetask.errors import Rejection
-from oncetask.handlers import timer, webhook
+from oncetask.handlers import webhook
 from oncetask.models import Status, results_document
-from oncetask.webhooks.http import Delivery
 
 NEXT = (
     "What to try next:",
@@ -98,7 +96,7 @@ def _of_case(path: Path, *, keyless: bool) -> Ran:
 
 
 def _one(path: Path, wanted: Wanted) -> Ran:
-    if expectation_of(path).is_file() and wanted.routes is None:
+    if path.name and expectation_of(path).is_file() and wanted.routes is None:
         return _of_case(path, keyless=wanted.keyless)
     with Emulator() as emulator:
         environment = with_emulator(told(wanted.routes), emulator.url)
@@ -129,16 +127,7 @@ def _consent(number: int, app: App, wanted: Wanted) -> None:
 
 
 def _handled(app: App, event: object) -> Handled:
-    handle = webhook.handle if _is_http(event) else timer.handle
-    return handle(app, event, app.deadline(INVOCATION_MS))
-
-
-def _is_http(event: object) -> bool:
-    try:
-        Delivery.of(event)
-    except Rejection:
-        return False
-    return True
+    return by_form(event)(app, event)
 
 
 def _document(handled: Handled) -> dict[str, Any]:

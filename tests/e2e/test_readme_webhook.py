@@ -13,7 +13,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.search(
-    r"## A real webhook in five minutes\n\n```sh\n(?P<before>.*?)./oncetask serve --port 8080 &\n(?P<after>.*?)```",
+    r"## A real webhook in five minutes\n\n"
+    r"```sh\n(?P<before>.*?)[.]/oncetask serve --port 8080 &\n(?P<after>.*?)```",
     (ROOT / "README.md").read_text(encoding="utf-8"),
     re.DOTALL,
 )

@@ -24,10 +24,10 @@ def test_an_event_document_comes_to_what_stands_beside_it(path: Path, emulator: 
 
 
 def test_what_differs_is_told_with_its_place() -> None:
-    """A wrong text, a missing key, another length; `*` is any text, and what nobody expects is no difference."""
+    """A wrong text, a missing key, another length; `*` is any text, and what nobody expects is none."""
     expected = {"a": 1, "b": {"c": "*"}, "d": [1, 2], "e": None}
 
-    assert list(differences(expected, {"a": 1, "b": {"c": "x"}, "d": [1, 2], "more": 1})) == []
+    assert list(differences(expected, {"a": 1, "b": {"c": "x"}, "d": [1, 2], "e": None, "more": 1})) == []
     assert list(differences(expected, {"a": 2, "b": {"c": ""}, "d": [1], "e": 3})) == [
         "a: expected 1, found 2",
         'b.c: expected "*", found ""',

@@ -138,7 +138,8 @@ def test_summary_counts_all_that_is_open_however_much(run: Run, world: World) ->
     found = document(run("--json"))
 
     assert found["waiting"] == 2500
-    assert [(one["route"], one["status"], one["count"]) for one in found["by"]] == [("agents", "pending", 2500)]
+    [group] = found["by"]
+    assert (group["route"], group["status"], group["count"]) == ("agents", "pending", 2500)
     assert found["slots"] == {"in_use": 0, "of": 10}
 
 
@@ -188,7 +189,7 @@ def test_a_ledger_that_nobody_else_can_see_is_refused(run: Run) -> None:
     assert "ONCETASK_LEDGER" in printed.stderr
 
 
-def test_what_a_sender_wrote_into_an_id_is_text_alone_on_its_line(run: Run, world: World, tmp_path: Path) -> None:
+def test_what_a_sender_wrote_into_an_id_is_text_alone_on_its_line(run: Run, world: World) -> None:
     """No markup, no shell, no orders to the terminal; in JSON it reads back as it was."""
     world.record(world.draft(HOSTILE))
 
