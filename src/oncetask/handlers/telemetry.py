@@ -7,19 +7,12 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from oncetask.alibaba.lazy_imports import kept_out, left_for_later
+from oncetask.alibaba.lazy_imports import kept_out
 from oncetask.errors import Code, Kind
 from oncetask.models import ErrorInfo, Result, Status
 from oncetask.settings import Settings
 
-with (
-    kept_out("boto3", "botocore"),  # Powertools loads it where the runtime has it, to name itself there
-    left_for_later(
-        "random",
-        "aws_lambda_powertools.tracing",
-        "aws_lambda_powertools.utilities.jmespath_utils",
-    ),
-):
+with kept_out("boto3", "botocore"):  # Powertools loads it where the runtime has it, to name itself there
     from aws_lambda_powertools import Logger
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
