@@ -50,6 +50,7 @@ from local.emulator.behaviour import DescribeId
 from local.emulator.server import VERSION
 from oncetask.alibaba.answers import LONGEST_RETRY_AFTER_MS, MESSAGE_CHARS, Translator
 from oncetask.alibaba.security_center import DESCRIBED_TYPES, IDLE_S, PAGE_SIZE, Endpoint, SecurityCenter
+from oncetask.alibaba.session import Exchange
 from oncetask.app import SystemClock
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Credentials, FixedKeys, Keys
@@ -499,25 +500,27 @@ socket.getaddrinfo = look_up_slowly
 from oncetask.clock import Deadline
 from oncetask.credentials import FixedKeys, Keys
 from oncetask.models import TaskRequest
+from oncetask.proxies import Proxies
 from oncetask.alibaba.security_center import Endpoint, SecurityCenter
 from oncetask.app import SystemClock
 host, tls, path = sys.argv[1:]
+read = 0
+def count(frame, event, called):
+    global read
+    names = ("load_verify_locations", "set_default_verify_paths")
+    read += event == "c_call" and called.__name__ in names
+sys.setprofile(count if "COUNT" in os.environ else None)
+url = f"{'https' if tls == 'tls' else 'http'}://{host}"
 center = SecurityCenter(
-    endpoint=Endpoint(host, tls=tls == "tls"),
+    endpoint=Endpoint.of(url, Proxies(os.environ)),
     credentials=FixedKeys(Keys("LTAIemulator", "emulator-secret")),
     connect_timeout_ms=int(os.environ.get("CONNECT_MS", "2000")), read_timeout_ms=2000,
 )
 request = TaskRequest(task_type="IMAGE_SCAN", task_name="IMAGE_SCAN", param={}, source="oncetask")
 left_s = float(os.environ.get("LEFT_S", "30"))
-read = 0
-def count(frame, event, called):
-    global read
-    read += event == "c_call" and called.__name__ == "load_verify_locations"
 with open(path, "w") as out:
     for _ in range(2):
-        sys.setprofile(count if "COUNT" in os.environ else None)
         answer = center.generate(request, Deadline.after(left_s, SystemClock()))
-        sys.setprofile(None)
         if "COUNT" in os.environ:
             print(read)
         print(answer.model_dump_json(by_alias=True), file=out)
@@ -560,7 +563,15 @@ def test_certificates_are_read_once_and_hold_for_every_connection(tmp_path: Path
         ran = run(tmp_path / "out", host, tls=True, SSL_CERT_FILE=str(tmp_path / "server.pem"), COUNT="1")
 
     assert [answer.task_id for answer in ran.answers] == ["t-1", "t-1"]
-    assert ran.printed.split() == ["1", "1"]
+    assert ran.printed.split() == ["2", "2"]  # the machine's and certifi's
+
+
+def test_without_tls_no_certificate_is_read(emulator: Emulator, tmp_path: Path) -> None:
+    """Reading all of the machine's takes longer than the call."""
+    ran = run(tmp_path / "out", emulator.url.removeprefix("http://"), COUNT="1")
+
+    assert [answer.outcome for answer in ran.answers] == [Outcome.CREATED] * 2
+    assert ran.printed.split() == ["0", "0"]
 
 
 def test_a_name_that_is_found_late_takes_nothing_from_its_answer(emulator: Emulator, tmp_path: Path) -> None:
@@ -865,6 +876,11 @@ OF_VENDORS: Mapping[type, tuple[Callable[[type], Exception], object]] = {
 }
 
 
+def on_the_way(status: int | None = None) -> Exchange:
+    """A call that was sent."""
+    return Exchange(Endpoint("127.0.0.1:1", tls=False).session(), lambda: 1.0, connected=True, status=status)
+
+
 def exception_classes(module: ModuleType) -> set[type]:
     """Every exception class that the module names."""
     found = (each for _, each in inspect.getmembers(module, inspect.isclass))
@@ -889,9 +905,9 @@ def test_every_exception_of_the_vendors_is_translated(kind: type) -> None:
     assert isinstance(error, Tea.exceptions.TeaException)
     if expected == "raised":
         with pytest.raises(Exception, match="x"):
-            translator.of_error("GenerateOnceTask", error, None)
+            translator.of_error("GenerateOnceTask", error, on_the_way())
     else:
-        assert told(translator.of_error("GenerateOnceTask", error, None)) == expected
+        assert told(translator.of_error("GenerateOnceTask", error, on_the_way())) == expected
 
 
 def test_what_tea_met_after_an_answer_came_is_no_programming_error() -> None:
@@ -900,7 +916,7 @@ def test_what_tea_met_after_an_answer_came_is_no_programming_error() -> None:
     error = wrapped(AttributeError("'list' object has no attribute 'get'"))
 
     assert isinstance(error, Tea.exceptions.TeaException)
-    assert told(translator.of_error("GenerateOnceTask", error, 404)) == UNREADABLE
+    assert told(translator.of_error("GenerateOnceTask", error, on_the_way(status=404))) == UNREADABLE
 
 
 # -- looking --------------------------------------------------------------------------------------
