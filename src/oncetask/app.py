@@ -9,7 +9,7 @@ from pathlib import Path
 from secrets import SystemRandom
 from typing import TYPE_CHECKING
 
-from oncetask.alibaba.lazy_imports import uncollected
+from oncetask.alibaba.lazy_imports import left_for_later, uncollected
 from oncetask.cached import Dated
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Credentials, FetchedKeys, FixedKeys, Keys
@@ -147,11 +147,12 @@ class App:
 def start() -> App:
     """The process's app. A wrong setting ends the process with one line on stderr.
 
-    pydantic would look through every installed package for plugins of its own, and the lock holds none. What
-    has been imported until here is no garbage: `handlers` stopped looking for any, and it begins here.
+    pydantic would look through every installed package for plugins of its own, and the lock holds none: it is
+    told so, and what it would look with is not loaded. What has been imported until here is no garbage:
+    `handlers` stopped looking for any, and it begins here.
     """
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    with uncollected():
+    with uncollected(), left_for_later("importlib.metadata"):
         try:
             return app_of(os.environ)
         except SettingsError as error:

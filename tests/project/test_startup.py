@@ -154,7 +154,7 @@ def tops(modules: set[str]) -> set[str]:
 
 
 def test_a_refusal_loads_no_ledger_and_no_client(emulator: Emulator) -> None:
-    """Nor what makes tasks."""
+    """Nor what makes tasks, nor what pydantic would look for plugins with."""
     (answer,), modules = ran(emulator, "webhook", startup.unverified())
 
     assert answer["statusCode"] == 401
@@ -165,6 +165,7 @@ def test_a_refusal_loads_no_ledger_and_no_client(emulator: Emulator) -> None:
         "oncetask.sweep",
         "oncetask.alibaba.security_center",
     }
+    assert "importlib.metadata" not in modules
 
 
 def test_a_sweep_of_nothing_loads_no_client(emulator: Emulator) -> None:
@@ -173,6 +174,7 @@ def test_a_sweep_of_nothing_loads_no_client(emulator: Emulator) -> None:
 
     assert answer["waiting"] == 0
     assert not tops(modules) & (TEA | NOT_FOR_US)
+    assert "importlib.metadata" not in modules
 
 
 @pytest.mark.parametrize("name", ["timer", "webhook"])
