@@ -31,7 +31,7 @@ HOMES = {
     "alibabacloud_credentials": {"alibaba.tea"},
     "requests": {"alibaba.tea"},
     "urllib3": {"alibaba.tea"},
-    "jmespath": {"routing.routes"},
+    "jmespath": {"routing.expressions"},
     "aws_lambda_powertools": {"handlers.telemetry"},
     "sqlite3": {"ledger.sqlite"},
     "tomllib": {"routing.routes"},

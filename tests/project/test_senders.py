@@ -14,7 +14,8 @@ from local.emulator import Emulator
 from local.explain import explain
 from local.tools import PROJECT
 from oncetask.models import TASK_TYPES, Trigger, compact_json
-from oncetask.routing.routes import Expression, load_routes
+from oncetask.routing.expressions import Expression
+from oncetask.routing.routes import load_routes
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.http import Delivery
 

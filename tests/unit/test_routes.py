@@ -16,20 +16,10 @@ from pydantic import ValidationError
 from oncetask.errors import Code, Kind, Rejection, SettingsError
 from oncetask.ledger.records import Event
 from oncetask.models import TASK_TYPES, Result, Status, Trigger
-from oncetask.routing.routes import (
-    DAY_S,
-    EVENT_ID_BYTES,
-    PARAM_LEVELS,
-    REQUEST_LINE_BYTES,
-    WEEK_S,
-    Expression,
-    Origin,
-    Route,
-    Routes,
-    events_of_route,
-    events_of_tasks,
-    load_routes,
-)
+from oncetask.routing.events import EVENT_ID_BYTES, Origin, events_of_route, events_of_tasks
+from oncetask.routing.expressions import Expression
+from oncetask.routing.requests import PARAM_LEVELS, REQUEST_LINE_BYTES
+from oncetask.routing.routes import DAY_S, WEEK_S, Route, Routes, load_routes
 
 NOW_S = 1_795_500_000.0
 TICK = Origin(Trigger.TIMER, "timer:r:2026-11-24T05:00:00Z", "r", NOW_S)

@@ -15,7 +15,8 @@ from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind, LedgerUnavailable, Rejection, SecretUnavailable, Unavailable
 from oncetask.handlers.telemetry import emit, emit_refusal
 from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document
-from oncetask.routing.routes import Origin, Route, events_of_route
+from oncetask.routing.events import Origin, events_of_route
+from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.http import Delivery, Reply
 from oncetask.webhooks.schemes import Scheme, Verdict, verify
