@@ -15,7 +15,7 @@ from oncetask.models import Result, compact_json
 from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.http import Delivery
-from oncetask.webhooks.schemes import Verdict
+from oncetask.webhooks.proofs import Verdict
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing is sent."""

@@ -19,7 +19,9 @@ from oncetask.routing.events import Origin, events_of_route
 from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.http import Delivery, Reply
-from oncetask.webhooks.schemes import Scheme, Verdict, verify
+from oncetask.webhooks.proofs import Verdict
+from oncetask.webhooks.scheme import Scheme
+from oncetask.webhooks.schemes import verify
 
 if TYPE_CHECKING:  # a stranger costs little: neither is imported before there is something to record
     from oncetask.ledger.records import Event

@@ -21,13 +21,16 @@ from pydantic import (
 from oncetask.errors import SettingsError
 from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
 from oncetask.routing.expressions import Expression
-from oncetask.webhooks.schemes import Scheme, scheme_of
+from oncetask.webhooks.scheme import Scheme
+from oncetask.webhooks.schemes import scheme_of
 
 WEEK_S = 604_800
 DAY_S = 86_400
 LONGEST_S = 100 * 365 * DAY_S
 """What a database's integer and a date still hold."""
 SOURCE = "oncetask"
+HOST_OPERATIONS_TOLERANCE_S = 300
+"""The oldest signed time that may ask for operations on hosts."""
 
 _ROUTE_NAME = re.compile(r"[a-z0-9-]{1,64}")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -116,8 +119,9 @@ class Route(BaseModel):
             self._direct_fits()
         elif self.task_type is None:
             raise ValueError("task_type: a route needs it unless it is direct")
-        if self.targets and (self.target_key in self.param or self.target_key in self.param_from):
+        if self.target_key in self.param_from or (self.targets and self.target_key in self.param):
             raise ValueError("target_key: it is also under param or param_from")
+        self._replays_are_remembered()
         self._host_operations_are_guarded()
         return self
 
@@ -131,14 +135,24 @@ class Route(BaseModel):
     def _host_operations_are_guarded(self) -> None:
         if RUNS_ON_HOSTS not in (self.task_type, *(self.allow if self.direct else ())):
             return
-        if self.verify is not None and not self.verify.fit_for_host_operations:
+        signed_s = self.verify.signed_time_s if self.verify is not None else 0
+        if signed_s is None or signed_s > HOST_OPERATIONS_TOLERANCE_S:
             raise ValueError(
-                f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs more than token or none"
+                f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs a scheme that signs a time "
+                f"at most {HOST_OPERATIONS_TOLERANCE_S} s old"
             )
         if (self.targets or self.param_from) and RUNS_ON_HOSTS not in self.allow:
             raise ValueError(
                 f'allow: {RUNS_ON_HOSTS} with values of the sender needs allow = ["{RUNS_ON_HOSTS}"]'
             )
+
+    def _replays_are_remembered(self) -> None:
+        tolerance_s = self.verify.signed_time_s if self.verify is not None else None
+        if tolerance_s is None or self.verify is None:
+            return
+        kept_s = self.remembered_s(by_body_hash=self.id is None and not self.verify.gives_ids)
+        if tolerance_s > kept_s:
+            raise ValueError(f"verify.tolerance_s: it is over keep_s, which is {kept_s}")
 
     def remembered_s(self, *, by_body_hash: bool = False) -> int:
         """How long an id is remembered after its event has ended."""
