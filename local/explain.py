@@ -85,7 +85,7 @@ def _explain_delivery(app: App, delivery: Delivery) -> Iterator[Line]:
 def _explain_unverified(route: Route, delivery: Delivery) -> Iterator[Line]:
     body = delivery.body or b""
     try:
-        payload = parse(delivery.header("content-type"), body)
+        payload = parse(body, delivery.headers, route.media)
     except Rejection as error:
         yield "refused", f"{error.code}: {error.message}"
         return

@@ -218,7 +218,8 @@ def callback() -> Any:  # noqa: ANN401 - JSON data
     """The form that CloudMonitor posts, as expressions see it."""
     (path,) = (path for path in DOCUMENTS if path.stem == "cloudmonitor-alert")
     delivery = Delivery.of(Case.at(path).event)
-    return parse(delivery.header("content-type"), delivery.body or b"")
+    route = load_routes(ROUTES, TASK_TYPES)[delivery.route or ""]
+    return parse(delivery.body or b"", delivery.headers, route.media)
 
 
 def test_no_expression_takes_cloudmonitors_dimensions_apart(callback: Any) -> None:  # noqa: ANN401

@@ -5,11 +5,12 @@ Pure: no clock, no ledger.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oncetask.errors import Code, Rejection
-from oncetask.models import Result, Status, Trigger, compact_json, ignored, rejection
+from oncetask.models import RUNS_ON_HOSTS, Result, Status, Trigger, compact_json, ignored, rejection
 from oncetask.routing.requests import inline_request, request_of
 from oncetask.routing.routes import WEEK_S, Route
 
@@ -17,6 +18,10 @@ if TYPE_CHECKING:  # the ledger is not imported before there is something to rec
     from oncetask.ledger.records import Event
 
 EVENT_ID_BYTES = 512
+HEADERS_KEY = "@headers"
+"""Where `when` finds the request's headers in the payload; whatever the sender has under it is not seen."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Origin(NamedTuple):
@@ -33,24 +38,27 @@ class Origin(NamedTuple):
     changing_keys: frozenset[str] = frozenset()
 
     def bounded(self, event_id: str) -> str:
-        """The id, or its hash where it is too long to be kept. Raises Rejection."""
-        try:
-            encoded = event_id.encode()
-        except UnicodeEncodeError:
-            raise Rejection(Code.EXPRESSION_FAILED, "the event's id is no Unicode text") from None
-        if len(encoded) <= EVENT_ID_BYTES:
+        """The id, or its hash where it is too long or holds what no terminal or store should meet."""
+        encoded = event_id.encode("utf-8", "surrogatepass")
+        if len(encoded) <= EVENT_ID_BYTES and _CONTROL.search(event_id) is None:
             return event_id
         return f"{self.trigger}:{self.name}:sha256-{hashlib.sha256(encoded).hexdigest()}"
 
 
 def events_of_route(
-    route: Route, payload: object, origin: Origin, *, most_items: int | None = None
+    route: Route,
+    payload: object,
+    origin: Origin,
+    *,
+    headers: Mapping[str, str | None] | None = None,
+    most_items: int | None = None,
 ) -> "list[Event | Result]":
     """What a payload asks for by its route: new events, and results for what will never be one.
 
-    Raises Rejection where the payload as a whole fails: `when` or `each` does, or gives too many items.
+    `headers` are what `when` sees of the request, beside the payload. Raises Rejection where the payload
+    as a whole fails: `when` or `each` does, or gives too many items.
     """
-    if route.when is not None and route.when.search(payload) is not True:
+    if not _acts(route, payload, headers):
         return [_ignored(route, origin)]
     items = _items(route, payload)
     if not items:
@@ -64,7 +72,16 @@ def events_of_tasks(
     tasks: Iterable[object], task_types: Sequence[str], origin: Origin
 ) -> "list[Event | Result]":
     """The same for tasks that stand in the event itself, without a route."""
-    return [_inline_event_or_rejection(task, index, task_types, origin) for index, task in enumerate(tasks)]
+    allowed = [task_type for task_type in task_types if task_type != RUNS_ON_HOSTS]
+    return [_inline_event_or_rejection(task, index, allowed, origin) for index, task in enumerate(tasks)]
+
+
+def _acts(route: Route, payload: object, headers: Mapping[str, str | None] | None) -> bool:
+    if headers:
+        if not isinstance(payload, dict):
+            raise Rejection(Code.EXPRESSION_FAILED, "headers stand beside an object, and the payload is none")
+        payload = {**payload, HEADERS_KEY: dict(headers)}
+    return route.when is None or route.when.search(payload) is True
 
 
 def _items(route: Route, payload: object) -> list[Any]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import jmespath
 from jmespath.exceptions import JMESPathError
-from jmespath.functions import Functions
+from jmespath.functions import Functions, signature
 
 from oncetask.errors import Code, Rejection
+from oncetask.webhooks.body import parse_text
 
 _SEARCH_FAILS_WITH = (
     JMESPathError,
@@ -21,6 +22,18 @@ _SEARCH_FAILS_WITH = (
     RecursionError,
 )
 """JMESPath's own errors, and what its functions let through on odd data."""
+
+
+class _Functions(Functions):
+    """JMESPath's own, and one more. JMESPath finds a function by `_func_` and its name."""
+
+    @signature({"types": ["string"]})
+    def _func_parse_json(self, text: str) -> Any:  # noqa: ANN401 - JSON data
+        """JSON inside JSON. Raises ValueError."""
+        return parse_text(text)
+
+
+_OPTIONS = jmespath.Options(custom_functions=_Functions())
 
 
 class Expression:
@@ -38,7 +51,7 @@ class Expression:
     def search(self, value: object) -> Any:  # noqa: ANN401 - JSON data
         """What it finds in the value. Raises Rejection ExpressionFailed."""
         try:
-            return self._compiled.search(value)
+            return self._compiled.search(value, options=_OPTIONS)
         except _SEARCH_FAILS_WITH as error:
             raise Rejection(
                 Code.EXPRESSION_FAILED,
@@ -61,7 +74,7 @@ def _check_calls(tree: Any) -> None:  # noqa: ANN401 - JMESPath's tree
 
 def _checked_arguments(name: str, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The call's arguments, with what stands behind each `&` that the function wants."""
-    function = Functions.FUNCTION_TABLE.get(name)
+    function = _Functions.FUNCTION_TABLE.get(name)
     if function is None:
         raise ValueError(f"in this JMESPath expression {name}() is no function")
     wanted = function["signature"]

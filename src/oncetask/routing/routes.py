@@ -21,7 +21,7 @@ from pydantic import (
 from oncetask.errors import SettingsError
 from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
 from oncetask.routing.expressions import Expression
-from oncetask.webhooks.scheme import Scheme
+from oncetask.webhooks.scheme import HeaderName, Scheme
 from oncetask.webhooks.schemes import scheme_of
 
 WEEK_S = 604_800
@@ -106,6 +106,8 @@ class Route(BaseModel):
     allow: tuple[TaskType, ...] = ()
     keep_s: Annotated[Seconds, Field(ge=600)] | None = None
     expire_s: Annotated[Seconds, Field(ge=1)] = WEEK_S
+    media: Annotated[str, Field(pattern=r"^(json|form|form:.+)$")] = "json"
+    headers: tuple[HeaderName, ...] = ()
     verify: Annotated[Scheme, PlainValidator(scheme_of)] | None = None
 
     @model_validator(mode="after")
@@ -115,6 +117,9 @@ class Route(BaseModel):
             raise ValueError("verify: a webhook's route needs it; scheme `none` must be written out")
         if self.trigger is Trigger.TIMER and self.verify is not None:
             raise ValueError("verify: only a webhook's route has it")
+        for key in {"media", "headers"} & self.model_fields_set:
+            if self.trigger is Trigger.TIMER:
+                raise ValueError(f"{key}: only a webhook's route has it")
         if self.direct:
             self._direct_fits()
         elif self.task_type is None:
