@@ -145,7 +145,7 @@ GITHUB_FORM = b"payload=%7B%22deployment_status%22%3A%7B%22state%22%3A%22success
 
 
 def test_githubs_form_is_read_where_the_route_says_so(app: App) -> None:
-    """Its default content type; and the event's type stands in a header, which is null where it is not sent."""
+    """Its default content type; the event's type stands in a header, null where it is not sent."""
     assert one(app, github(GITHUB_FORM))["status"] == "ignored"
     assert one(app, github(GITHUB_FORM, x_github_event="deployment_status"))["status"] == "created"
 
