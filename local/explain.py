@@ -15,7 +15,7 @@ from oncetask.models import Result, compact_json
 from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.http import Delivery
-from oncetask.webhooks.schemes import Verdict
+from oncetask.webhooks.proofs import Verdict
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing is sent."""
@@ -85,7 +85,7 @@ def _explain_delivery(app: App, delivery: Delivery) -> Iterator[Line]:
 def _explain_unverified(route: Route, delivery: Delivery) -> Iterator[Line]:
     body = delivery.body or b""
     try:
-        payload = parse(delivery.header("content-type"), body)
+        payload = parse(body, delivery.headers, route.media)
     except Rejection as error:
         yield "refused", f"{error.code}: {error.message}"
         return

@@ -74,8 +74,8 @@ def _print(path: Path, handled: Handled) -> None:
 
 def _document(handled: Handled) -> dict[str, Any]:
     """Its results and counts; of a refused delivery what its sender was told."""
-    if isinstance(handled, webhook.Refusal):
-        refused: dict[str, Any] = json.loads(handled.reply().body)
-        return refused
+    if isinstance(handled, webhook.Refusal | webhook.Answered):
+        told: dict[str, Any] = json.loads(handled.reply().body or "{}")
+        return told
     report = handled.report if isinstance(handled, webhook.Accepted) else handled
     return results_document([result.document() for result in report.results])

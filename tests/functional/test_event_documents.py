@@ -12,14 +12,14 @@ import pytest
 from local.cases import EVENTS, EXPECTED, Case, Handled, documents, expectation_of
 from local.emulator import Emulator
 from oncetask.handlers.sweep import swept_document
-from oncetask.handlers.webhook import Accepted, Refusal
+from oncetask.handlers.webhook import Accepted, Answered, Refusal
 from oncetask.models import results_document
 from oncetask.sweep.sweep import SweepReport
 
 
 def answer_of(case: Case, handled: Handled) -> dict[str, Any]:
     """What the function gives back, as JSON data; an HTTP answer's body is read, too."""
-    if isinstance(handled, Accepted | Refusal):
+    if isinstance(handled, Accepted | Answered | Refusal):
         answer = handled.reply().answer_to(case.event)
         return answer | {"body": json.loads(answer["body"])}
     shown = [result.document() for result in handled.results]

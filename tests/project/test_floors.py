@@ -33,7 +33,7 @@ HOMES = {
     "certifi": {"alibaba.tea"},
     "requests": {"alibaba.tea"},
     "urllib3": {"alibaba.tea"},
-    "jmespath": {"routing.routes"},
+    "jmespath": {"routing.expressions"},
     "aws_lambda_powertools": {"handlers.telemetry"},
     "sqlite3": {"ledger.sqlite"},
     "tomllib": {"routing.routes"},
