@@ -21,7 +21,8 @@ LONGEST_S = 90
 
 def environment() -> dict[str, str]:
     """What a user's shell would have; nothing of this one's measuring."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    return ours | {"HISTFILE": "/dev/null"}
 
 
 def pasted(block: str) -> str:

@@ -68,7 +68,7 @@ DEATHS = (
         "A",
         216,
         "before it is recorded",
-        ("Nothing was accepted. The sender gets no", "2xx and retries; AWS retries a tick."),
+        ("Nothing was accepted: the sender gets no", "2xx. Most retry; AWS retries a tick."),
     ),
     Death("B", 328, "recorded, no call yet", ("Nothing was sent. The next sweep", "sends it.")),
     Death(
