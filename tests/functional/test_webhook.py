@@ -368,7 +368,7 @@ def test_a_delivery_is_answered_as_the_table_says(
 def test_of_two_faults_the_one_that_is_checked_first_is_told(
     delivery: Sent, environment: dict[str, str], code: str, make: MakeApp
 ) -> None:
-    """The order of the README's table, so that a stranger costs little and learns nothing."""
+    """The order of the table in docs/results.md, so that a stranger costs little and learns nothing."""
     app = make(**environment)
 
     _, document = answered(app, delivery)
