@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS ?= automatic
 export PYTHONPATH := src:.
 
-.PHONY: help setup lock run soak fuzz bench test check
+.PHONY: help setup lock run soak fuzz bench pages test check
 .PHONY: sam build deploy lint-template
 
 help: ## this list
@@ -34,6 +34,9 @@ fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
 
 bench: setup ## what starts, events, memory and the bundle cost beside the official clients; writes docs/bench.md
 	@$(PYTHON) -m bench.bench $(MEASURE)
+
+pages: setup ## write what the pages show of the code again: the table of answers, the pictures
+	@$(PYTHON) -m tests.project.pages
 
 PYTEST := $(PYTHON) -m pytest -q -n 2
 
@@ -83,7 +86,7 @@ lint-template: sam ## the template's three gates: as it is, as AWS expands it, a
 	@$(SAM)/python -m tests.project.template_gates template.yml
 
 LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --custom-compile-command "make lock"
-lock: | $(UV) ## write every lock file anew: names, versions and hashes, no addresses
+lock: | $(UV) ## write each lock file again: names, versions and hashes, no addresses
 	$(LOCK) --upgrade pyproject.toml -o src/requirements.txt
 	$(LOCK) --upgrade --group dev -c src/requirements.txt -o requirements-dev.txt
 	for tool in local/tools/*.in; do $(LOCK) --upgrade "$$tool" -o "$${tool%.in}.txt"; done

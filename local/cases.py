@@ -49,7 +49,7 @@ def expectation_of(path: Path) -> Path:
     return path.with_name(path.stem + EXPECTED)
 
 
-type Handled = Report | webhook.Accepted | webhook.Refusal
+type Handled = Report | webhook.Accepted | webhook.Answered | webhook.Refusal
 
 
 def _timer(app: App, event: object) -> Handled:

@@ -15,7 +15,6 @@ from local.errors import CommandError
 from local.signatures import Signed, signed
 from local.text import nearest
 from oncetask.app import App
-from oncetask.errors import SecretUnavailable
 from oncetask.models import Trigger
 from oncetask.routing.routes import Route, Routes
 
@@ -31,10 +30,18 @@ class Payload(NamedTuple):
     delivery_id: str | None = None
 
 
-def payload_in(path: Path, content_type: str | None = None, delivery_id: str | None = None) -> Payload:
-    """The file's bytes, as JSON where they are and else as a form. Raises UnreadableDocument."""
+def payload_in(
+    path: Path, route: Route, content_type: str | None = None, delivery_id: str | None = None
+) -> Payload:
+    """The file's bytes as the route reads them. Raises UnreadableDocument.
+
+    A JSON file for a route that reads JSON from a form's field is put into that field.
+    """
     body = read_bytes(path)
-    return Payload(body, content_type or (JSON_TYPE if _is_json(body) else FORM_TYPE), delivery_id)
+    kind, _, field = route.media.partition(":")
+    if field and _is_json(body):
+        body = urlencode({field: body}).encode()
+    return Payload(body, content_type or (JSON_TYPE if kind == "json" else FORM_TYPE), delivery_id)
 
 
 def _is_json(body: bytes) -> bool:
@@ -68,30 +75,30 @@ def webhook_route(routes: Routes, name: str) -> Route:
 def proof(app: App, route: Route, payload: Payload) -> Signed:
     """The payload signed as its sender would. Raises SecretUnavailable: there is no secret here to do it."""
     assert route.verify is not None  # noqa: S101 - every webhook's route has it, checked at start
-    values = app.secret_values.find(route.verify.secrets).values if route.verify.secrets else (b"",)
-    try:
-        return signed(
-            route.verify,
-            values[0],
-            payload.body,
-            now_s=app.clock.now_s(),
-            delivery_id=payload.delivery_id,
-        )
-    except ValueError:
-        raise SecretUnavailable(f"the secret {route.verify.secrets[0]} cannot be this scheme's key") from None
+    scheme = route.verify
+    values = app.secret_values.find(scheme.secrets, scheme.key_of).values if scheme.secrets else (b"",)
+    now_s = app.clock.now_s()
+    return signed(scheme, values[0], payload.body, now_s=now_s, delivery_id=payload.delivery_id)
 
 
-def http_event(route: str, payload: Payload, with_proof: Signed | None) -> dict[str, Any]:
+def unprovable(app: App, route: Route, payload: Payload) -> Signed:
+    """Signed with a key that nobody has: well formed, so that the route says what it says without its secret."""
+    assert route.verify is not None  # noqa: S101 - likewise
+    secret = b"nobody:0" if route.verify.scheme == "basic" else b"0" * 32
+    now_s = app.clock.now_s()
+    return signed(route.verify, secret, payload.body, now_s=now_s, delivery_id=payload.delivery_id)
+
+
+def http_event(route: str, payload: Payload, with_proof: Signed) -> dict[str, Any]:
     """The delivery as a function URL hands it over."""
-    more = with_proof or Signed({}, {})
     headers = {"content-type": payload.content_type}
-    headers |= {name.lower(): value for name, value in more.headers.items()}
+    headers |= {name.lower(): value for name, value in with_proof.headers.items()}
     path = f"/webhooks/{route}"
     return {
         "version": "2.0",
         "routeKey": "$default",
         "rawPath": path,
-        "rawQueryString": urlencode(more.query),
+        "rawQueryString": urlencode(with_proof.query),
         "headers": headers,
         "requestContext": {"http": {"method": "POST", "path": path}},
         "body": base64.b64encode(payload.body).decode(),
@@ -100,8 +107,6 @@ def http_event(route: str, payload: Payload, with_proof: Signed | None) -> dict[
 
 
 # -- kept deliveries ------------------------------------------------------------------------------
-
-IDS = ("webhook-id", "svix-id", "x-github-delivery", "idempotency-key")
 
 
 def keep(folder: Path, route: str, payload: Payload) -> Path:

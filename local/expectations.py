@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from local.cases import Case, Handled
 from local.emulator import Emulator
 from oncetask.handlers.sweep import swept_document
-from oncetask.handlers.webhook import Accepted, Refusal
+from oncetask.handlers.webhook import Accepted, Answered, Refusal
 from oncetask.models import results_document
 from oncetask.sweep.sweep import SweepReport
 
@@ -33,7 +33,7 @@ def outcome_of(case: Case, handled: Handled, emulator: Emulator) -> Outcome:
 
 def answer_of(case: Case, handled: Handled) -> dict[str, Any]:
     """What the function gives back, as JSON data; an HTTP answer's body is read, too."""
-    if isinstance(handled, Accepted | Refusal):
+    if isinstance(handled, Accepted | Answered | Refusal):
         answer = handled.reply().answer_to(case.event)
         return answer | {"body": json.loads(answer["body"])}
     shown = [result.document() for result in handled.results]

@@ -1,6 +1,6 @@
 """`oncetask explain`: what would become of a payload or an event, and why; nothing is sent or recorded."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from local.cases import Case, expectation_of
-from local.deliveries import Payload, http_event, payload_in, proof, route_named
+from local.deliveries import Payload, http_event, payload_in, proof, route_named, unprovable
 from local.documents import read_event
 from local.environments import told
 from local.errors import CommandError
@@ -19,10 +19,13 @@ from oncetask.errors import Code, Rejection, SecretUnavailable
 from oncetask.handlers import timer, webhook
 from oncetask.ledger.records import Event
 from oncetask.models import Result, Status, Trigger
-from oncetask.routing.routes import Expression, Route
+from oncetask.routing.events import HEADERS_KEY
+from oncetask.routing.expressions import Expression
+from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
+from oncetask.webhooks.handshakes import answer_to
 from oncetask.webhooks.http import Delivery
-from oncetask.webhooks.schemes import Verdict
+from oncetask.webhooks.proofs import Verdict
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing is sent."""
@@ -87,7 +90,7 @@ def _of_payload(name: str, path: Path, content_type: str | None, routes: Path | 
         route = route_named(app.routes, name)
         if route.trigger is Trigger.TIMER:
             return list(_explain_tick(app, _tick(app, route, read_event(path))))
-        payload = payload_in(path, content_type)
+        payload = payload_in(path, route, content_type)
         return list(_explain_payload(app, route, payload))
 
 
@@ -104,7 +107,7 @@ def _explain_payload(app: App, route: Route, payload: Payload) -> Iterator[Line]
     try:
         signed = proof(app, route, payload)
     except SecretUnavailable as error:
-        signed = None
+        signed = unprovable(app, route, payload)
         yield "signed", f"not: {error}"
     else:
         scheme = route.verify.scheme if route.verify else "none"
@@ -164,13 +167,16 @@ def _explain_delivery(app: App, delivery: Delivery) -> Iterator[Line]:
 def _explain_unverified(route: Route, delivery: Delivery) -> Iterator[Line]:
     body = delivery.body or b""
     try:
-        payload = parse(delivery.header("content-type"), body)
+        payload = parse(body, delivery.headers, route.media)
     except Rejection as error:
         yield "refused", f"{error.code}: {error.message}"
         return
     verdict = Verdict(verified=False)
     assert route.verify is not None  # noqa: S101 - every webhook's route has it, checked at start
-    yield from _explain_request(webhook.VerifiedDelivery(route, route.verify, verdict, payload, body))
+    headers = {name: delivery.header(name) for name in route.headers}
+    yield from _explain_request(
+        webhook.VerifiedDelivery(route, route.verify, verdict, payload, body, headers)
+    )
 
 
 def _explain_request(request: webhook.VerifiedDelivery) -> Iterator[Line]:
@@ -179,7 +185,10 @@ def _explain_request(request: webhook.VerifiedDelivery) -> Iterator[Line]:
         "the delivery's own" if request.verdict.delivery_id else "the body's SHA-256: the sender gave none"
     )
     yield "delivery id", f"{request.delivery_id} ({source})"
-    yield from _explain_expressions(route, request.payload)
+    if answer_to(request.scheme.handshake, request.payload, request.verdict.key) is not None:
+        yield "handshake", f"{request.scheme.handshake}: answered in the sender's own form; it makes no event"
+        return
+    yield from _explain_expressions(route, request.payload, request.headers)
     try:
         drafts = webhook.drafts_of(request, request.delivery_id, 0.0)
     except Rejection as error:
@@ -218,11 +227,14 @@ def _phrase(status: HTTPStatus) -> str:
 # -- what the expressions find --------------------------------------------------------------------
 
 
-def _explain_expressions(route: Route, payload: object) -> Iterator[Line]:
-    """What each expression of the route finds, on the payload and then on each item."""
+def _explain_expressions(
+    route: Route, payload: object, headers: Mapping[str, str | None] | None = None
+) -> Iterator[Line]:
+    """What each expression of the route finds, on the payload and then on each item; `when` sees headers."""
     if route.when is not None:
-        yield "when", _found(route.when, payload)
-        if _value(route.when, payload) is not True:
+        seen = {**payload, HEADERS_KEY: dict(headers)} if headers and isinstance(payload, dict) else payload
+        yield "when", _found(route.when, seen)
+        if _value(route.when, seen) is not True:
             yield "", "the route acts only where that is exactly true"
             return
     items: object = [payload]

@@ -19,8 +19,10 @@ from local.toml_lines import lines_of
 from oncetask.errors import SettingsError
 from oncetask.routing.routes import Route, load_routes
 from oncetask.webhooks import schemes
+from oncetask.webhooks.scheme import Scheme
 
 _SAYS = {"missing": "is missing", "extra_forbidden": "there is no such key"}
+_FUNCTIONS = (*Functions.FUNCTION_TABLE, "parse_json")
 _IN_EXPRESSION = re.compile(r"(?P<name>[a-z_][a-z0-9_]*)\(\)")
 
 
@@ -95,7 +97,9 @@ def _of_route(name: str, table: dict[str, Any], task_types: Sequence[str]) -> It
         Route.model_validate({**given, "name": name}, context={"task_types": task_types})
     except ValidationError as error:
         for one in error.errors(include_url=False):
-            yield _mistake(name, table, one, Route, task_types)
+            found = _mistake(name, table, one, Route, task_types)
+            if not (scheme_mistakes and found.key == "verify"):
+                yield found
 
 
 def _of_scheme(name: str, table: object) -> Iterator[Mistake]:
@@ -105,7 +109,7 @@ def _of_scheme(name: str, table: object) -> Iterator[Mistake]:
     try:
         schemes.scheme_of(table)
     except ValidationError as error:
-        kind = schemes._SCHEMES[table["scheme"]] if isinstance(table, dict) else schemes.Scheme
+        kind = schemes._SCHEMES[table["scheme"]] if isinstance(table, dict) else Scheme
         for one in error.errors(include_url=False, include_input=False):
             keys = ("verify", *one["loc"])
             yield _of_error(name, keys, one, kind, ())
@@ -156,11 +160,7 @@ def _place_in_expression(text: str, message: str) -> dict[str, Any]:
     """The parser's own words and the character that they speak of; of a call, where its name stands."""
     named = _IN_EXPRESSION.search(message)
     if named is not None:
-        hint = (
-            ""
-            if named["name"] in Functions.FUNCTION_TABLE
-            else nearest(named["name"], Functions.FUNCTION_TABLE)
-        )
+        hint = "" if named["name"] in _FUNCTIONS else nearest(named["name"], _FUNCTIONS)
         return {"message": f"{message}{hint}", "at": max(0, text.find(f"{named['name']}("))}
     try:
         jmespath.compile(text)

@@ -131,10 +131,12 @@ def _handled(app: App, event: object) -> Handled:
 
 
 def _document(handled: Handled) -> dict[str, Any]:
-    """Its results and counts; of a refused delivery why as well."""
+    """Its results and counts; of a refused delivery why as well, of a handshake its answer."""
     if isinstance(handled, webhook.Refusal):
         error = handled.error.model_dump(mode="json")
         return results_document([]) | {"error": error | {"message": handled.reason}}
+    if isinstance(handled, webhook.Answered):
+        return results_document([]) | {"handshake": handled.handshake}
     report = handled.report if isinstance(handled, webhook.Accepted) else handled
     return results_document([result.document() for result in report.results])
 

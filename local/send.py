@@ -13,6 +13,7 @@ from local.environments import told
 from local.errors import CommandError, NotDone
 from local.screen import Screen
 from oncetask.app import app_of
+from oncetask.routing.routes import Route, Routes
 from oncetask.settings import endpoint_url
 
 TIMEOUT_S = 35.0
@@ -39,9 +40,8 @@ class Answer(NamedTuple):
 
 def main(given: Given, *, url: str, routes: Path | None, as_json: bool) -> None:
     """Send and print the answer. Raises NotDone where it is no 2xx, CommandError where nothing was sent."""
-    name, payload = _chosen(given)
     with closing(app_of(told(routes))) as app:
-        route = webhook_route(app.routes, name)
+        route, payload = _chosen(given, app.routes)
         signed = proof(app, route, payload)
     target = _target(url, route.name)
     query = f"{target.query}&{urlencode(signed.query)}".strip("&")
@@ -53,15 +53,16 @@ def main(given: Given, *, url: str, routes: Path | None, as_json: bool) -> None:
         raise NotDone
 
 
-def _chosen(given: Given) -> tuple[str, Payload]:
+def _chosen(given: Given, routes: Routes) -> tuple[Route, Payload]:
     if given.replay is not None:
         if given.payload is not None:
             raise CommandError("--replay FILE holds the payload already: give no PAYLOAD beside it")
-        route, payload = kept(given.replay)
-        return given.route or route, payload
+        name, payload = kept(given.replay)
+        return webhook_route(routes, given.route or name), payload
     if given.route is None or given.payload is None:
         raise CommandError("send wants ROUTE and PAYLOAD, or --replay FILE")
-    return given.route, payload_in(given.payload, given.content_type, given.delivery_id)
+    route = webhook_route(routes, given.route)
+    return route, payload_in(given.payload, route, given.content_type, given.delivery_id)
 
 
 def _target(url: str, route: str) -> Any:  # noqa: ANN401 - urlsplit's

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import uvicorn
 
 from local.board import Board, told_of
-from local.deliveries import IDS, Payload, keep
+from local.deliveries import Payload, keep
 from local.emulator import Behaviour, Emulator
 from local.environments import lasting_ledger, told, with_emulator
 from local.errors import CommandError
@@ -19,6 +19,7 @@ from local.page import Page
 from local.ports import bound
 from local.routes import row, show_rows
 from local.screen import Screen
+from local.signatures import given_id
 from local.timers import Timers
 from local.web import Answer, Asgi, Request, json_answer
 from oncetask.app import App, app_of
@@ -137,7 +138,9 @@ class Server(Asgi):
         ms = (time.monotonic() - began_s) * 1000
         verdict = f"{answer['statusCode']} {request.method}"
         route = request.path.rstrip("/").rpartition("/")[2] or request.path
-        if isinstance(outcome, webhook.Accepted):
+        if isinstance(outcome, webhook.Answered):
+            self._board.delivery(route, verdict, f"handshake {outcome.handshake}", ms, [])
+        elif isinstance(outcome, webhook.Accepted):
             results = [result.document() for result in outcome.report.results]
             counts = results_document(results)["counts"]
             self._board.delivery(route, verdict, told_of(results, counts), ms, results)
@@ -150,10 +153,9 @@ class Server(Asgi):
         """Only what was verified: a stranger must not fill the disk."""
         if self._wanted.save is None:
             return
-        given = (request.headers.get(name) for name in IDS)
-        payload = Payload(
-            request.body, request.headers.get("content-type", ""), next(filter(None, given), None)
-        )
+        verify = self._app.routes[route].verify
+        delivery_id = given_id(verify, request.headers) if verify is not None else None
+        payload = Payload(request.body, request.headers.get("content-type", ""), delivery_id)
         try:
             keep(self._wanted.save, route, payload)
         except CommandError as error:

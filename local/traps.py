@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 import jmespath
 from jmespath.lexer import Lexer
 
-from oncetask.routing.routes import Expression, Route, Routes
+from oncetask.routing.expressions import Expression
+from oncetask.routing.routes import Route, Routes
 
 _COMPARE = {"eq", "ne"}
 _QUOTED = "quoted_identifier"

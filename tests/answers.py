@@ -1,6 +1,6 @@
 """What Security Center answers, and what becomes of the event, as data.
 
-One table for every test that is about answers, and for the README's own table (`says`).
+One table for every test that is about answers, and for the table of docs/results.md (`says`).
 """
 
 from collections.abc import Callable, Mapping

@@ -67,4 +67,4 @@ def test_a_given_id_is_the_deliverys() -> None:
 
     proof = signed(scheme, b"secret", b"{}", now_s=NOW_S, delivery_id="again")
 
-    assert (proof.headers["Idempotency-Key"], proof.delivery_id) == ("again", "again")
+    assert (proof.headers["idempotency-key"], proof.delivery_id) == ("again", "again")

@@ -113,7 +113,9 @@ def vocabulary() -> str:
     sources = sorted((PROJECT / "src" / "oncetask").rglob("*.py"))
     others = [
         "template.yml",
-        "README.md",
+        "docs/results.md",
+        "docs/routes.md",
+        "docs/settings.md",
         "src/routes.toml",
         "local/ledger.py",
         "Makefile",

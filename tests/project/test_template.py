@@ -37,7 +37,7 @@ FUNCTION = "AWS::Lambda::Function"
 SCHEDULE = "AWS::Scheduler::Schedule"
 API_LIMIT_S = 30  # an HTTP API's integration ends then, whatever the function's own limit
 SCHEDULE_ARN = "arn:aws:scheduler:eu-central-1:123456789012:schedule/oncetask/{name}"
-METRICS = {  # README, Metrics
+METRICS = {  # docs/results.md, Metrics
     *(
         "Created",
         "Duplicate",
