@@ -82,7 +82,7 @@ def proof(app: App, route: Route, payload: Payload) -> Signed:
 
 
 def unprovable(app: App, route: Route, payload: Payload) -> Signed:
-    """Signed with a key that nobody has: well formed, so that the route says what it says without its secret."""
+    """Signed with a key that nobody has: well formed, so that what is told is what a missing secret tells."""
     assert route.verify is not None  # noqa: S101 - likewise
     secret = b"nobody:0" if route.verify.scheme == "basic" else b"0" * 32
     now_s = app.clock.now_s()
