@@ -60,8 +60,18 @@ SAM := .tools/sam/bin
 sam: setup
 	@$(PYTHON) -c 'from local.tools import python_tool; python_tool("sam")'
 
-build: sam ## the deployable bundle: one folder a function under .aws-sam/build
-	@$(SAM)/sam build --build-dir "$(BUILD_DIR)" >/dev/null # its advice on what to do next
+# ROUTES=FILE: a routes file of one's own. Its name goes into the environment as it was written: neither make nor a
+# shell evaluates anything of it.
+ifneq ($(origin ROUTES),undefined)
+export ONCETASK_ROUTES_FILE := $(value ROUTES)
+unexport ROUTES
+OWN_TEMPLATE := .aws-sam/own/template.json
+endif
+
+build: sam ## the deployable bundle: one folder a function under .aws-sam/build; ROUTES=FILE for routes of your own
+	@$(if $(OWN_TEMPLATE),$(PYTHON) -m local.template $(OWN_TEMPLATE))
+	@echo "building the functions (about half a minute)" >&2
+	@$(SAM)/sam build $(if $(OWN_TEMPLATE),--template-file $(OWN_TEMPLATE) --config-file "$(CURDIR)/samconfig.toml") --build-dir "$(BUILD_DIR)" >/dev/null # its advice on what to do next
 	@$(PYTHON) -m bench.bundle "$(BUILD_DIR)"
 
 # What `sam build` calls for each function. Compiled here, because the folder is read-only on AWS Lambda, and by
@@ -72,7 +82,8 @@ build-%: setup
 	@$(UV) pip install -q --no-deps --require-hashes --only-binary :all: --no-binary alibabacloud-tea \
 	  --build-constraints local/tools/sam.txt --python-platform "$(BUNDLE_PLATFORM)" --python-version 3.13 \
 	  --target "$(ARTIFACTS_DIR)" -r src/requirements.txt
-	@cp -R src/oncetask src/routes.toml "$(ARTIFACTS_DIR)"
+	@cp -R src/oncetask "$(ARTIFACTS_DIR)"
+	@cp "$${ONCETASK_ROUTES_FILE:-src/routes.toml}" "$(ARTIFACTS_DIR)/routes.toml"
 	@rm -rf "$(ARTIFACTS_DIR)/bin" "$(ARTIFACTS_DIR)/.lock"
 	@sed -i.old '/^bin\//d' "$(ARTIFACTS_DIR)"/*.dist-info/RECORD && rm "$(ARTIFACTS_DIR)"/*.dist-info/RECORD.old
 	@find "$(ARTIFACTS_DIR)" \( -name __pycache__ -o -name tests \) -type d -prune -exec rm -r {} +

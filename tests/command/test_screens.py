@@ -41,7 +41,10 @@ def test_an_id_is_whole_and_alone_however_narrow_the_terminal(columns: int, tmp_
         f'{{"route": "nightly-assets", "schedule": "{arn}", "scheduled_time": "2026-11-24T05:00:00Z"}}'
     )
 
-    lines = plain(screen_of("run", str(event), columns=columns))
+    routes = tmp_path / "routes.toml"
+    routes.write_text('[routes.nightly-assets]\ntrigger = "timer"\ntask_type = "IMAGE_SCAN"\n')
+
+    lines = plain(screen_of("run", "--routes", str(routes), str(event), columns=columns))
 
     assert LONG_ID in [line.strip() for line in lines]
 

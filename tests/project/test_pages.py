@@ -12,6 +12,7 @@ from oncetask.models import TASK_TYPES, Result, Status
 from oncetask.routing.routes import Route, load_routes
 from oncetask.settings import Settings
 from oncetask.webhooks.schemes import Scheme
+from tests import shipped
 from tests.project import pages
 from tests.project.pages import (
     CONTRIBUTING,
@@ -194,7 +195,8 @@ def test_the_routes_shown_are_routes(tmp_path: Path) -> None:
 def test_the_readmes_route_is_the_one_that_ships() -> None:
     """So that its webhook is answered."""
     [block] = toml_blocks(README)
-    ships = tomllib.loads(read(PROJECT / "src" / "routes.toml"))["routes"]
+    shipped.routes()
+    ships = tomllib.loads(read(shipped.PLACE))["routes"]
 
     [(name, table)] = tomllib.loads(block)["routes"].items()
 

@@ -19,6 +19,7 @@ from oncetask.models import TASK_TYPES, Status, Trigger
 from oncetask.routing.routes import load_routes
 from oncetask.settings import Settings
 from oncetask.webhooks.http import Delivery
+from tests import shipped
 from tests.project.test_template import METRICS
 
 RUNBOOK = PROJECT / "docs" / "runbook.md"
@@ -254,7 +255,7 @@ def test_the_key_is_stored_under_the_names_that_are_read() -> None:
 def test_the_tick_that_tries_it_is_one() -> None:
     """Of the route that ships."""
     [payload] = re.findall(r"--payload '(\{.*?\})'", read(DEPLOY), re.DOTALL)
-    routes = load_routes(PROJECT / "src" / "routes.toml", TASK_TYPES)
+    routes = shipped.routes()
 
     tick = Tick.of(json.loads(payload))
 

@@ -17,10 +17,11 @@ import pytest
 from local.tools import PROJECT, NotInstallable
 from oncetask.handlers.timer import Tick
 from oncetask.ledger.dynamodb import INDEX_ACTIONS, INDEX_NAME, TABLE_ACTIONS, TTL_ATTRIBUTE, table_definition
-from oncetask.models import TASK_TYPES, Trigger
-from oncetask.routing.routes import Route, load_routes
+from oncetask.models import Trigger
+from oncetask.routing.routes import Route
 from oncetask.settings import REGION_HOSTS, Settings
 from oncetask.webhooks.http import Delivery
+from tests import shipped
 from tests.project.template_expansion import (
     KEYLESS,
     SECRET,
@@ -561,7 +562,7 @@ def _share(caught: Mapping[str, str | None]) -> float:
 
 
 def _routes() -> Mapping[str, Route]:
-    return load_routes(PROJECT / "src" / "routes.toml", TASK_TYPES)
+    return shipped.routes()
 
 
 def _env_secrets() -> set[str]:
