@@ -148,7 +148,7 @@ def timeline(event: Event, ask: Ask | None) -> list[dict[str, str]]:
     """What happened to the event, in order, as far as its records tell: `{"at", "what"}`."""
     told: list[tuple[float, str]] = [(event.received_s, "recorded")]
     if ask is not None:
-        told.append((ask.first_sent_s, f"sent, with {len(ask.event_ids) - 1} other events"))
+        told.append((ask.first_sent_s, _sent(len(ask.event_ids) - 1)))
         if ask.last_sent_s != ask.first_sent_s:
             told.append((ask.last_sent_s, f"sent again, {ask.sendings} times in all"))
         if ask.lost is not None:
@@ -158,13 +158,17 @@ def timeline(event: Event, ask: Ask | None) -> list[dict[str, str]]:
         if ask.answered_s is not None and ask.answer is not None:
             told.append((ask.answered_s, f"answered: {ask.answer.outcome}"))
     if event.settled_s is not None:
-        told.append((event.settled_s, str(event.status)))
+        told.append((event.settled_s, f"settled: {event.status}"))
     elif event.status is Status.PENDING:
         told.append((event.due_s, "due"))
     lines = [{"at": instant(at_s), "what": what} for at_s, what in sorted(told, key=lambda one: one[0])]
     if event.finish is not None:
         lines.append({"at": event.finish.finished_at, "what": f"its task ended: {event.finish.state}"})
     return lines
+
+
+def _sent(others: int) -> str:
+    return f"sent, together with {others} others" if others else "sent, alone"
 
 
 def results_of(records: Iterable[Event]) -> list[dict[str, Any]]:

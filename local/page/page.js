@@ -67,15 +67,18 @@ function fillSlots(running) {
 function show(found) {
   const ledger = found.ledger;
   $("deliveries-section").hidden = $("changes-section").hidden = !found.is_live;
-  fill("deliveries", found.deliveries, (d) => [cell(d.at.slice(11, 19)),
-    cell(d.verdict, /^[23]|^tick/.test(d.verdict) ? "good" : "bad"), cell(d.route), cell(d.reason), cell(d.ms),
+  fill("deliveries", found.deliveries, (d) => [cell(d.at.slice(11, 19), "short"),
+    cell(d.verdict, "short " + (/^[23]|^tick/.test(d.verdict) ? "good" : "bad")), cell(d.route, "short"), cell(d.reason),
+    cell(d.ms, "short"),
     cell(d.event_ids.slice(0, 5).map(eventButton))]);
-  fill("changes", found.changes, (c) => [cell(c.at.slice(11, 19)), cell(c.status, COLOURS[c.status]), cell(c.route),
+  fill("changes", found.changes, (c) => [cell(c.at.slice(11, 19), "short"),
+    cell(c.status, "short " + (COLOURS[c.status] ?? "")), cell(c.route, "short"),
     cell(c.why), cell(c.event_id ? [eventButton(c.event_id)] : "")]);
   if (!ledger) return say(found.unavailable, true);
   fillSlots(ledger.running);
-  fill("waits", ledger.by, (w) => [cell(w.route), cell(w.status, COLOURS[w.status]), cell(w.code ?? "waits for its turn"),
-    cell(w.count), cell(seconds(w.oldest_s))]);
+  fill("waits", ledger.by, (w) => [cell(w.route, "short"),
+    cell(w.status, "short " + (COLOURS[w.status] ?? "")), cell(w.code ?? "waits for its turn"),
+    cell(w.count), cell(seconds(w.oldest_s), "short")]);
   const damaged = ledger.damaged.length ? ", " + ledger.damaged.length + " damaged records" : "";
   say(found.trouble ?? ledger.slots.in_use + " of " + ledger.slots.of + " slots in use, " + ledger.waiting +
     " events wait" + damaged, Boolean(found.trouble));
