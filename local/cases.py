@@ -28,7 +28,7 @@ from local.emulator.sts import Federation
 from oncetask.app import App
 from oncetask.handlers import sweep, timer, webhook
 from oncetask.settings import Settings
-from oncetask.submit.submit import Report
+from oncetask.submit.report import Report
 
 EVENTS = Path(__file__).resolve().parents[1] / "events"
 EXPECTED = ".expected.json"

@@ -18,8 +18,8 @@ with kept_out("boto3", "botocore"):  # Powertools loads it where the runtime has
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 if TYPE_CHECKING:  # a refusal has neither
-    from oncetask.submit.submit import Report
-    from oncetask.sweep.sweep import SweepReport
+    from oncetask.submit.report import Report
+    from oncetask.sweep.context import SweepReport
 
 _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
 _ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError", "Unverified"})
