@@ -213,7 +213,6 @@ _OPERATOR_CODES = (
     ("InvalidTimeStamp.Expired", 400),
     ("MissingSecurityToken", 400),
     ("InvalidApi.NotFound", 404),
-    ("-101", 400),
     ("NobodyKnowsThisCode", 418),
 )
 
@@ -304,6 +303,9 @@ ROWS: tuple[Row, ...] = (
             "InvalidParameter.Param",
             "IllegalParam",
             "IllegalParameter",
+            "-101",
+            "InvalidParam",
+            "missingParams",
             "MissingParameter",
             "MissingParameter.TaskType",
             "MissingTaskType",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from oncetask.alibaba.instances import ACTION
 from oncetask.errors import Code
 from oncetask.models import Status
 from oncetask.routing.routes import Route, load_routes
@@ -115,6 +116,15 @@ def test_the_ram_policy_names_every_operation_by_both_prefixes() -> None:
     assert len(operations) == 4
     for operation in operations:
         assert f'"yundun-aegis:{operation}", "yundun-sas:{operation}"' in text
+
+
+def test_the_list_of_hosts_is_named_as_needed_only_for_hosts() -> None:
+    """By both prefixes, beside the policy that everybody needs."""
+    text = README.read_text(encoding="utf-8")
+    policy, beside = text.split("## The RAM policy\n")[1].split("\n## ")[0].rsplit("```", 1)
+
+    assert ACTION not in policy
+    assert all(f'"{prefix}:{ACTION}"' in beside for prefix in ("yundun-aegis", "yundun-sas"))
 
 
 if __name__ == "__main__":

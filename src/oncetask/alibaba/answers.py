@@ -36,6 +36,7 @@ OUTCOME_OF_CODE: tuple[tuple[Outcome, re.Pattern[str]], ...] = (
     (Outcome.CAP_REACHED, re.compile(r".*(Limit|Quota|Exceed)")),
     (Outcome.LOST, re.compile(r"SignatureNonceUsed$")),
     (Outcome.REFUSED, re.compile(r"InvalidParameter|IllegalParam|MissingParameter")),
+    (Outcome.REFUSED, re.compile(r"(-101|-102|InvalidParam|HcIllegalParameter)$|missingParam")),
     (Outcome.REFUSED, re.compile(r"Missing(TaskType|TaskName|Param|Source)$")),
     (Outcome.OPERATOR, re.compile(r"InvalidSecurityToken|NoPermission|Forbidden|InvalidAccessKeyId")),
     (Outcome.OPERATOR, re.compile(r"SignatureDoesNotMatch|IncompleteSignature|InvalidTimeStamp")),

@@ -14,7 +14,7 @@ from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind, LedgerUnavailable, Rejection, SecretUnavailable, Unavailable
 from oncetask.handlers.telemetry import emit, emit_refusal
-from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document
+from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document, told_to_others
 from oncetask.routing.routes import Origin, Route, events_of_route
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.http import Delivery, Reply
@@ -118,7 +118,7 @@ class Accepted(NamedTuple):
 
     def reply(self) -> Reply:
         """What the sender is told."""
-        documents = [result.document() for result in self.report.results]
+        documents = [told_to_others(result.document()) for result in self.report.results]
         for document in documents:
             document["error"] = _for_sender(document["error"])
         status = HTTPStatus.OK if self.knows_only_200 else _status_of(self.report.results)

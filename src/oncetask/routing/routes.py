@@ -38,6 +38,8 @@ from oncetask.models import (
     ignored,
     rejection,
 )
+from oncetask.routing.hosts import Hosts, refuse_bad_targets
+from oncetask.routing.suggestions import suggestion
 from oncetask.webhooks.body import is_deeper_than
 from oncetask.webhooks.schemes import Scheme, scheme_of
 
@@ -57,13 +59,13 @@ SOURCE = "oncetask"
 
 _ROUTE_NAME = re.compile(r"[a-z0-9-]{1,64}")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TARGET = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _REQUEST_KEYS = frozenset(
     {
         "task_type",
         "task_name",
         "source",
         "targets",
+        "hosts",
         "target_key",
         "max_targets",
         "param",
@@ -151,9 +153,17 @@ def _json_only(value: object) -> object:
 
 
 def _known_task_type(value: str, info: ValidationInfo) -> str:
-    if value not in (info.context or {}).get("task_types", ()):
-        raise ValueError("this task type is not known; see ONCETASK_EXTRA_TASK_TYPES")
+    known = (info.context or {}).get("task_types", ())
+    if value not in known:
+        says = _unknown_type("this task type is not known", value, known)
+        raise ValueError(f"{says}; a newer one goes into ONCETASK_EXTRA_TASK_TYPES")
     return value
+
+
+def _unknown_type(says: str, task_type: str, known: Sequence[str]) -> str:
+    """What is wrong with it, which was probably meant, and all that there are."""
+    meant = suggestion(task_type, known) or ";"
+    return f"{says}{meant} these may: {', '.join(known)}"
 
 
 Jmespath = Annotated[Expression, BeforeValidator(_compiled)]
@@ -184,6 +194,7 @@ class Route(BaseModel):
     each: Jmespath | None = None
     id: Jmespath | None = None
     targets: Jmespath | None = None
+    hosts: Hosts | None = None
     target_key: Text = "uuids"
     max_targets: WholeNumber = 100
     param: dict[str, JsonValue] = {}
@@ -206,8 +217,10 @@ class Route(BaseModel):
             self._direct_fits()
         elif self.task_type is None:
             raise ValueError("task_type: a route needs it unless it is direct")
-        if self.targets and (self.target_key in self.param or self.target_key in self.param_from):
+        if self.takes_hosts and (self.target_key in self.param or self.target_key in self.param_from):
             raise ValueError("target_key: it is also under param or param_from")
+        if self.hosts is not None:
+            self.hosts.refuse_unfit(self.task_type, has_targets=self.targets is not None)
         self._host_operations_are_guarded()
         return self
 
@@ -225,10 +238,20 @@ class Route(BaseModel):
             raise ValueError(
                 f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs more than token or none"
             )
-        if (self.targets or self.param_from) and RUNS_ON_HOSTS not in self.allow:
+        if (self.takes_hosts or self.param_from) and RUNS_ON_HOSTS not in self.allow:
             raise ValueError(
                 f'allow: {RUNS_ON_HOSTS} with values of the sender needs allow = ["{RUNS_ON_HOSTS}"]'
             )
+
+    @property
+    def takes_hosts(self) -> bool:
+        """Whether its hosts come from the item, or from a selection."""
+        return self.targets is not None or self.hosts is not None
+
+    @property
+    def selects_hosts(self) -> bool:
+        """Whether an event of it becomes one event for each host that is selected."""
+        return self.hosts is not None and self.targets is None
 
     def remembered_s(self, *, by_body_hash: bool = False) -> int:
         """How long an id is remembered after its event has ended."""
@@ -487,7 +510,8 @@ def _request(route: Route, item: object) -> tuple[TaskRequest, bool]:
             param[key] = value
     if route.targets is not None:
         param[route.target_key] = ",".join(_targets(route, item))
-    request = _checked_request(route.task_type, route.task_name, param, route.source)
+    selected = (route.target_key,) if route.selects_hosts else ()
+    request = _checked_request(route.task_type, route.task_name, param, route.source, selected)
     return request, route.targets is not None
 
 
@@ -502,8 +526,7 @@ def _targets(route: Route, item: object) -> list[str]:
     targets = list(dict.fromkeys(part for text in texts for raw in text.split(",") if (part := raw.strip())))
     if not targets:
         raise Rejection(Code.NO_TARGETS, "`targets` gave no target for this item")
-    if not all(_TARGET.fullmatch(target) for target in targets):
-        raise Rejection(Code.BAD_TARGET, "a target is 1 to 128 of letters, digits and . _ : -")
+    refuse_bad_targets(targets, route.hosts.by if route.hosts else "uuid")
     if len(targets) > route.max_targets:
         raise Rejection(
             Code.TOO_MANY_TARGETS,
@@ -521,7 +544,8 @@ def _inline_request(task: object, allowed: Sequence[str]) -> TaskRequest:
             "a task is an object of TaskType, Param and perhaps TaskName and Source",
         ) from None
     if given.TaskType not in allowed:
-        raise Rejection(Code.TASK_TYPE_NOT_ALLOWED, "this task type may not be asked for here")
+        says = _unknown_type("this task type may not be asked for here", given.TaskType, allowed)
+        raise Rejection(Code.TASK_TYPE_NOT_ALLOWED, says)
     return _checked_request(given.TaskType, given.TaskName, _inline_param(given.Param), given.Source)
 
 
@@ -541,12 +565,19 @@ def _no_constant(name: str) -> float:
 
 
 def _checked_request(
-    task_type: str, task_name: str | None, param: dict[str, Any], source: str | None
+    task_type: str,
+    task_name: str | None,
+    param: dict[str, Any],
+    source: str | None,
+    selected: Sequence[str] = (),
 ) -> TaskRequest:
-    """The request, if it can be sent and kept as it is. Raises Rejection BadParam or RequestTooLarge."""
+    """The request, if it can be sent and kept as it is, but for the keys that selected hosts will fill.
+
+    Raises Rejection BadParam or RequestTooLarge.
+    """
     check = _PARAM_CHECKS.get(task_type)
     if check is not None:
-        check(param)
+        check(param | dict.fromkeys(selected, "selected"))
     try:
         request = TaskRequest(
             task_type=task_type, task_name=task_name or task_type, param=param, source=source or SOURCE
