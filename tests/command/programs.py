@@ -99,19 +99,25 @@ def running(*arguments: str, cwd: Path = ROOT, more: Mapping[str, str] | None = 
     assert status == 0
 
 
+_CSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""A terminal's orders, colours among them."""
+
+
 def screen_of(
-    *arguments: str, columns: int, more: Mapping[str, str] | None = None, seconds: float = LIMIT_S
+    *arguments: str, columns: int, more: Mapping[str, str] | None = None, until: str | None = None
 ) -> str:
-    """What a terminal of that width is sent until the command ends, or for so many seconds."""
+    """What a terminal of that width is sent until the command ends, or has shown `until`."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, pack("HHHH", 40, columns, 0, 0))
     process = subprocess.Popen(
         [*COMMAND, *arguments], cwd=ROOT, env=environment(more), stdin=theirs, stdout=theirs, stderr=theirs
     )
     os.close(theirs)
-    sent, ends_s = b"", time.monotonic() + seconds
+    sent, ends_s = b"", time.monotonic() + LIMIT_S
     try:
-        while time.monotonic() < ends_s:
+        while time.monotonic() < ends_s and not (
+            until and until in _CSI.sub("", sent.decode(errors="ignore"))
+        ):
             if not select.select([ours], [], [], 0.1)[0]:
                 if process.poll() is not None:
                     break

@@ -49,7 +49,7 @@ HOSTILE = "disk[/dev/sda1]$(touch x)\u202e"
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A folder that is not the checkout, with routes, payloads and files that are none."""
-    soon = datetime.now(ZoneInfo("Asia/Singapore")) + timedelta(seconds=6)
+    soon = datetime.now(ZoneInfo("Asia/Singapore")) + timedelta(seconds=10)
     (tmp_path / "routes.toml").write_text(ROUTES.replace("SOON", f"{soon:%Y-%m-%dT%H:%M:%S}"))
     (tmp_path / "good.json").write_text('{"data": {"uuid": "inet-1", "problem": "offline"}}')
     (tmp_path / "empty.json").write_text('{"data": {"host": "inet-1"}}')

@@ -85,7 +85,7 @@ def test_every_screen_shows_what_it_must(
     more = {**SECRETS, "ONCETASK_LEDGER": f"sqlite://{tmp_path}/ledger.sqlite"}
     goes_on = arguments[0] in {"serve", "emulator", "console"}
 
-    lines = plain(screen_of(*arguments, columns=columns, more=more, seconds=2.0 if goes_on else 60.0))
+    lines = plain(screen_of(*arguments, columns=columns, more=more, until=shows if goes_on else None))
 
     assert any(shows in line for line in lines)
     assert not any("Traceback" in line for line in lines)

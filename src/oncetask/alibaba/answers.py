@@ -31,14 +31,16 @@ LONGEST_RETRY_AFTER_MS = 86_400_000
 
 OUTCOME_OF_CODE: tuple[tuple[Outcome, re.Pattern[str]], ...] = (
     (Outcome.THROTTLED, re.compile(r"Throttling")),
-    (Outcome.CAP_REACHED, re.compile(r".*(Limit|Quota|Exceed)")),
-    (Outcome.LOST, re.compile(r"SignatureNonceUsed$")),
-    (Outcome.REFUSED, re.compile(r"InvalidParameter|IllegalParam|MissingParameter")),
+    (Outcome.REFUSED, re.compile(r"InvalidParameter|InvalidParam$|IllegalParam|HcIllegalParameter$")),
+    (Outcome.REFUSED, re.compile(r"-10[12]$|MissingParameter|missingParam")),
     (Outcome.REFUSED, re.compile(r"Missing(TaskType|TaskName|Param|Source)$")),
     (Outcome.OPERATOR, re.compile(r"InvalidSecurityToken|NoPermission|Forbidden|InvalidAccessKeyId")),
     (Outcome.OPERATOR, re.compile(r"SignatureDoesNotMatch|IncompleteSignature|InvalidTimeStamp")),
+    (Outcome.LOST, re.compile(r"SignatureNonceUsed$")),
+    (Outcome.CAP_REACHED, re.compile(r"-110$|.*(Limit|Quota|Exceed)")),
 )
-"""The first that matches the code's beginning decides, whatever the HTTP status."""
+"""The first that matches the code's beginning decides, whatever the HTTP status: the gateway's words, and the
+product's own numbers (docstrings of alibabacloud-sas20181203 10.3.2; that -110 is the cap is inferred)."""
 
 KIND_OF_OUTCOME = {
     Outcome.CAP_REACHED: Kind.REMOTE,
@@ -125,6 +127,8 @@ class Translator(NamedTuple):
             return known
         if status is not None and status < HTTPStatus.BAD_REQUEST:
             return None
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return Outcome.THROTTLED
         return Outcome.LOST if (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR else Outcome.OPERATOR
 
     def _with_code(  # noqa: PLR0913 - each names one part of the answer
