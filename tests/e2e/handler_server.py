@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from local import show
+from local.text import json_text
 from oncetask.app import App, app_of
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep, webhook
@@ -51,7 +51,7 @@ class WebhookServer:
         event = _event(scope, await _body(receive))
         outcome = await asyncio.to_thread(webhook.handle, self._app, event, self._app.deadline(INVOCATION_MS))
         if isinstance(outcome, webhook.Accepted):
-            show.results([result.document() for result in outcome.report.results])
+            _print_each([result.document() for result in outcome.report.results])
         answer = outcome.reply().answer_to(event)
         headers = [(name.encode(), str(value).encode()) for name, value in answer["headers"].items()]
         await send({"type": "http.response.start", "status": answer["statusCode"], "headers": headers})
@@ -81,7 +81,12 @@ class WebhookServer:
             except LedgerUnavailable as error:
                 print(f"sweep: {error}", flush=True)
             else:
-                show.results([result.document() for result in report.results])
+                _print_each([result.document() for result in report.results])
+
+
+def _print_each(results: list[dict[str, Any]]) -> None:
+    for result in results:
+        print(json_text(result), flush=True)
 
 
 async def _body(receive: Receive) -> bytes:
