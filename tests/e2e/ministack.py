@@ -99,13 +99,17 @@ class Account:
         environment = os.environ | {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_REGION": REGION,
+            "AWS_DEFAULT_REGION": REGION,
             "AWS_ACCESS_KEY_ID": KEYS.access_key_id,
             "AWS_SECRET_ACCESS_KEY": KEYS.secret_access_key,
             "SAM_CLI_TELEMETRY": "0",
         }
         command = [str(python_tool("sam") / "sam"), "package", "--s3-bucket", BUCKET]
         command += ["--template-file", str(built / "template.yaml"), "--output-template-file", str(packaged)]
-        subprocess.run(command, env=environment, cwd=PROJECT, check=True, capture_output=True, timeout=120)
+        done = subprocess.run(
+            command, env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, done.stderr
         return packaged
 
     def delivered(self, api: str, path: str, body: bytes, headers: Mapping[str, str]) -> dict[str, Any]:

@@ -90,6 +90,6 @@ OWN_MISTAKES: list[Mistake] = [
     ("a stack's name for a group", "    Type: AWS::Scheduler::ScheduleGroup #", "    Properties: {Name: !Ref AWS::StackName}\n    Type: AWS::Scheduler::ScheduleGroup #"),
     ("schedules of everybody", ", aws:SourceArn: !GetAtt Schedules.Arn}", "}"),
     ("an alarm that forgets the results function", '" + FILL(results, 0)"', '""'),
-    ("tokens for a day", "NumericLessThanEqualsIfExists: {sts:DurationSeconds: \"300\"}", "NumericLessThanEqualsIfExists: {sts:DurationSeconds: \"3600\"}"),
+    ("tokens for a day", 'NumericLessThanEqualsIfExists: {sts:DurationSeconds: "300"}', 'NumericLessThanEqualsIfExists: {sts:DurationSeconds: "3600"}'),
     ("tokens for any audience", "ForAllValues:StringEquals: {sts:IdentityTokenAudience: [!Ref OidcAudience]}", 'StringLike: {sts:IdentityTokenAudience: "*"}'),
 ]
