@@ -6,44 +6,25 @@ SHELL := /bin/bash
 # Unset: where it is set, nothing is compiled and every start is two to three times slower.
 unexport PYTHONDONTWRITEBYTECODE
 
-UV_VERSION := 0.13.9
 UV := .tools/uv/bin/uv
 PYTHON := .venv/bin/python
-LOCKS := src/requirements.txt requirements-dev.txt
 export UV_PYTHON_DOWNLOADS ?= automatic
 export PYTHONPATH := src:.
 
-.PHONY: help setup lock run explain serve emulator ledger soak fuzz bench test check
+.PHONY: help setup lock run soak fuzz bench pages test check
 .PHONY: sam build deploy lint-template
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
-setup: .venv/.locked ## .venv with Python 3.13, everything locked and installed
-
-.venv/.locked: $(LOCKS) | $(UV)
-	@$(UV) venv -q --allow-existing --python 3.13 .venv
-	@$(UV) pip sync -q --require-hashes --build-constraints local/tools/sam.txt $(LOCKS)
-	@touch $@
+setup: ## .venv with Python 3.13, everything locked and installed
+	@local/tools/setup
 
 $(UV):
-	@if command -v uv >/dev/null; then mkdir -p $(@D) && ln -s "$$(command -v uv)" $@; \
-	else python3 -m venv .tools/uv && .tools/uv/bin/python -m pip install -q --disable-pip-version-check 'uv==$(UV_VERSION)'; fi
+	@local/tools/setup uv
 
-run: setup ## the main job against the emulator; EVENT=events/x.json for that one; LIVE=1 the real service; KEYLESS=1 no stored keys
-	@$(PYTHON) -m local run $(if $(EVENT),"$(EVENT)") $(if $(LIVE),--live) $(if $(KEYLESS),--keyless)
-
-explain: setup ## what would be asked for EVENT=events/x.json, and why; nothing is sent
-	@$(PYTHON) -m local explain "$(EVENT)"
-
-serve: setup ## the webhook handler behind a local HTTP server on PORT=8080, with the emulator and a sweep
-	@$(PYTHON) -m local serve --port $(or $(PORT),8080)
-
-ledger: setup ## an operator's hands on the ledger: CMD=list|show|retry|adopt|give-up ID=… TASK=…
-	@$(PYTHON) -m local ledger $(or $(CMD),list) $(if $(ID),--id '$(ID)') $(if $(TASK),--task '$(TASK)')
-
-emulator: setup ## the emulator alone, on PORT=18080
-	@$(PYTHON) -m local emulator --port $(or $(PORT),18080)
+run: setup ## the main job: every sample event through the real handlers, against the emulator
+	@./oncetask run
 
 soak: setup ## the books under every fault, for FOR=600 seconds, from SEED=0
 	@$(PYTHON) -m tests.model.soak --seconds $(or $(FOR),600) --seed $(or $(SEED),0)
@@ -53,6 +34,9 @@ fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
 
 bench: setup ## what starts, events, memory and the bundle cost beside the official clients; writes docs/bench.md
 	@$(PYTHON) -m bench.bench $(MEASURE)
+
+pages: setup ## write what the pages show of the code again: the table of answers, the pictures
+	@$(PYTHON) -m tests.project.pages
 
 PYTEST := $(PYTHON) -m pytest -q -n 2
 
@@ -102,7 +86,7 @@ lint-template: sam ## the template's three gates: as it is, as AWS expands it, a
 	@$(SAM)/python -m tests.project.template_gates template.yml
 
 LOCK := $(UV) pip compile -q --universal --generate-hashes --python-version 3.13 --custom-compile-command "make lock"
-lock: | $(UV) ## write every lock file anew: names, versions and hashes, no addresses
+lock: | $(UV) ## write each lock file again: names, versions and hashes, no addresses
 	$(LOCK) --upgrade pyproject.toml -o src/requirements.txt
 	$(LOCK) --upgrade --group dev -c src/requirements.txt -o requirements-dev.txt
 	for tool in local/tools/*.in; do $(LOCK) --upgrade "$$tool" -o "$${tool%.in}.txt"; done

@@ -1,6 +1,6 @@
 """What Security Center answers, and what becomes of the event, as data.
 
-One table for every test that is about answers, and for the README's own table (`says`).
+One table for every test that is about answers, and for the table of docs/results.md (`says`).
 """
 
 from collections.abc import Callable, Mapping
@@ -127,7 +127,7 @@ def _at_cap(name: str, says: str, arrange: Arrange, code: str = "CapReached") ->
 def _throttled(
     name: str, arrange: Arrange, wait_s: tuple[float, float], code: str = "Throttling.User"
 ) -> Row:
-    says = "code `Throttling*`: after `x-acs-retry-after` ms, else backoff"
+    says = "code `Throttling*`, 429 with an unknown code: after `x-acs-retry-after` ms, else backoff"
     outcome = Outcome.THROTTLED
     return Row(name, says, arrange, Status.PENDING, code, Kind.REMOTE, outcome, False, wait_s)  # noqa: FBT003
 
@@ -169,8 +169,9 @@ def _no_answer(name: str, arrange: Arrange, code: str = "NoAnswer") -> Row:
 
 def _refused(code: str) -> Row:
     says = (
-        "codes `InvalidParameter*`, `IllegalParam*`, `MissingParameter*`, `MissingTaskType`,"
-        " `MissingTaskName`, `MissingParam`, `MissingSource`"
+        "codes `InvalidParameter*`, `InvalidParam`, `IllegalParam*`, `HcIllegalParameter`, `-101`, `-102`,"
+        " `MissingParameter*`, `missingParam*`, `MissingTaskType`, `MissingTaskName`, `MissingParam`,"
+        " `MissingSource`, whatever else they hold"
     )
     return Row(
         f"refused with {code}",
@@ -213,7 +214,7 @@ _OPERATOR_CODES = (
     ("InvalidTimeStamp.Expired", 400),
     ("MissingSecurityToken", 400),
     ("InvalidApi.NotFound", 404),
-    ("-101", 400),
+    ("PushTaskError", 400),
     ("NobodyKnowsThisCode", 418),
 )
 
@@ -237,9 +238,10 @@ ROWS: tuple[Row, ...] = (
         _can_create_false_at_cap,
     ),
     *(
-        _at_cap(f"cap code {code}", "a code holding `Limit`, `Quota` or `Exceed`", arrange, code)
+        _at_cap(f"cap code {code}", "code `-110`, or one holding `Limit`, `Quota` or `Exceed`", arrange, code)
         for code, arrange in (
             ("OnceTaskLimitExceeded", scripted(CapReached())),
+            ("-110", scripted(Refuse(400, "-110"))),
             ("QuotaFull", scripted(Refuse(403, "QuotaFull"))),
             ("Task.TooManyExceed", scripted(Refuse(500, "Task.TooManyExceed"))),
         )
@@ -258,6 +260,7 @@ ROWS: tuple[Row, ...] = (
         SOON,
         "Throttling.LimitExceeded",
     ),
+    _throttled("429 with an unknown code", scripted(Refuse(429, "SlowDown")), SOON, "SlowDown"),
     _throttled("throttled with 503", scripted(Refuse(503, "Throttling.Api")), SOON, "Throttling.Api"),
     _unreadable("200 without TaskId", scripted(NoTaskId())),
     _unreadable("200 without TaskId, task made", scripted(NoTaskId(task_made=True))),
@@ -302,6 +305,12 @@ ROWS: tuple[Row, ...] = (
         for code in (
             "InvalidParameter",
             "InvalidParameter.Param",
+            "InvalidParameter.LengthExceed",
+            "InvalidParam",
+            "HcIllegalParameter",
+            "-101",
+            "-102",
+            "missingParams",
             "IllegalParam",
             "IllegalParameter",
             "MissingParameter",

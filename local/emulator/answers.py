@@ -48,6 +48,11 @@ def refused(error: ApiError, headers: Mapping[str, str] | None = None) -> Reply:
     return Reply(error.status, _json(body), headers=headers or {})
 
 
+def json_reply(status: int, document: Answer) -> Reply:
+    """A JSON document, as it is."""
+    return Reply(status, _json(document))
+
+
 def _request_id() -> str:
     return str(uuid.uuid4()).upper()
 

@@ -38,6 +38,10 @@ class Gateway:
         """From now on that action of that version is this operation."""
         self._operations[version, action] = operation
 
+    def actions(self, version: str) -> set[str]:
+        """The operations that there are of a product's version."""
+        return {action for known, action in self._operations if known == version}
+
     def admitted(self, request: Request, call: Call, fault: Fault | None) -> Run:
         """The operation, once the signature is right; raises ApiError.
 

@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from .answers import Answer, ApiError, Reply, accepted, refused
+from local.loopback import is_ours
+
+from .answers import Answer, ApiError, Reply, accepted, json_reply, refused
 from .behaviour import Behaviour, EndState
 from .calls import Call, call_of
 from .faults import Conduct, Fault, Outcome
 from .gateway import Gateway, Operation, Run
 from .listener import Listener
+from .plans import planned
 from .task import Task
 from .tasks import Tasks
 from .wire import Malformed, Request, read_request, written
@@ -24,6 +27,11 @@ ACCESS_KEY_ID = "LTAIemulator"
 ACCESS_KEY_SECRET = "emulator-secret"  # noqa: S105 - made up, and printed in the README
 VERSION = "2018-12-03"
 CALLS_KEPT = 10_000
+OPERATOR_PATH = "/_emulator/"
+"""What is asked of the emulator itself, not of the service that it emulates."""
+
+type Watch = Callable[[Call, Outcome], None]
+"""Is told each call and what became of it."""
 
 
 class Emulator:
@@ -33,7 +41,7 @@ class Emulator:
     free one. One lock makes every call and every method a step of its own.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each is a switch of its own
         self,
         *,
         port: int = 0,
@@ -41,7 +49,10 @@ class Emulator:
         signature_clock: Callable[[], float] = time.time,
         behaviour: Behaviour | None = None,
         credentials: Mapping[str, tuple[str, str | None]] | None = None,
+        watch: Watch | None = None,
+        always: Fault | None = None,
     ) -> None:
+        """`always` is the fault that each GenerateOnceTask meets for which no other is scripted."""
         known = {ACCESS_KEY_ID: (ACCESS_KEY_SECRET, None)} if credentials is None else credentials
         self._behaviour = Behaviour() if behaviour is None else behaviour
         self._gateway = Gateway(signature_clock, known)
@@ -50,6 +61,8 @@ class Emulator:
         self._call_count = 0
         self._scripts: defaultdict[str, deque[Fault | None]] = defaultdict(deque)
         self._lock = threading.RLock()
+        self._watch = watch
+        self._always = always
         self._going_down = threading.Event()
         for action, run in _security_center(self._tasks).items():
             self.add_operation(VERSION, action, run)
@@ -112,6 +125,17 @@ class Emulator:
         with self._lock:
             self._scripts[action].extend(faults)
 
+    def plan(self, body: bytes) -> int:
+        """Script the faults that a JSON list names by their words, all or none; how many calls they meet.
+
+        Raises ValueError, which says what would be right.
+        """
+        with self._lock:
+            plans = planned(body, self._gateway.actions(VERSION))
+            for plan in plans:
+                self._scripts[plan.action].extend([plan.fault] * plan.times)
+        return sum(plan.times for plan in plans)
+
     def add_foreign(
         self,
         task_type: str,
@@ -168,7 +192,9 @@ class Emulator:
 
     def _respond(self, connection: socket.socket, request: Request) -> bool:
         """Answers, or not; whether the connection lives on."""
-        outcome = self._outcome(request)
+        outcome = (
+            self._operated(request) if request.path.startswith(OPERATOR_PATH) else self._outcome(request)
+        )
         if not isinstance(outcome, Reply):
             _leave_unanswered(connection, outcome)
             return False
@@ -177,18 +203,39 @@ class Emulator:
         connection.sendall(written(outcome, closes=request.closes))
         return not request.closes
 
+    def _operated(self, request: Request) -> Reply:
+        """What somebody on this machine wants of the emulator itself."""
+        if not is_ours(request.headers.get("host"), request.headers.get("origin")):
+            return json_reply(403, {"error": "only a loopback Host, and no foreign Origin"})
+        if request.path != f"{OPERATOR_PATH}faults":
+            return json_reply(404, {"error": f"there is {OPERATOR_PATH}faults alone"})
+        if request.method != "POST":
+            return json_reply(405, {"error": "faults are planned by POST"})
+        try:
+            return json_reply(200, {"planned": self.plan(request.body)})
+        except ValueError as error:
+            return json_reply(400, {"error": str(error)})
+
     def _outcome(self, request: Request) -> Outcome:
         with self._lock:
             call = self._recorded(request)
-            script = self._scripts.get(call.action)
-            fault = script.popleft() if script else None
-            try:
-                run = self._gateway.admitted(request, call, fault)
-                if fault is None:
-                    return accepted(run(call))
-                return fault.strike(_Struck(call, run, self._tasks))
-            except ApiError as error:
-                return refused(error)
+            outcome = self._struck(request, call)
+        if self._watch is not None:
+            self._watch(call, outcome)
+        return outcome
+
+    def _struck(self, request: Request, call: Call) -> Outcome:
+        script = self._scripts.get(call.action)
+        fault = script.popleft() if script else None
+        if fault is None and call.action == "GenerateOnceTask":
+            fault = self._always
+        try:
+            run = self._gateway.admitted(request, call, fault)
+            if fault is None:
+                return accepted(run(call))
+            return fault.strike(_Struck(call, run, self._tasks))
+        except ApiError as error:
+            return refused(error)
 
     def _recorded(self, request: Request) -> Call:
         self._call_count += 1

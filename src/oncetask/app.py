@@ -4,9 +4,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from functools import cache, cached_property
 from pathlib import Path
+from secrets import SystemRandom
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -22,6 +22,7 @@ from oncetask.errors import (
     Unavailable,
 )
 from oncetask.models import TASK_TYPES
+from oncetask.proxies import Proxies
 from oncetask.routing.routes import Routes, load_routes
 from oncetask.settings import REGION_HOSTS, AwsSettings, ResultsSettings, Settings, endpoint_url
 from oncetask.webhooks.secrets import FRESH_S, GOOD_S, SecretValues, environment_reader, read_file
@@ -62,9 +63,12 @@ class App:
     def __init__(
         self, settings: Settings, *, environment: Mapping[str, str], clock: Clock | None = None
     ) -> None:
-        """`environment` is where `env:` secrets are found. Raises SettingsError: the routes file is wrong."""
+        """`environment` is where `env:` secrets and proxies are found. Raises SettingsError: a proxy or the
+        routes file is wrong.
+        """
         self.settings = settings
         self._environment = environment
+        self.proxies = Proxies(environment)
         self.clock = clock or SystemClock()
         self.task_types = (*TASK_TYPES, *settings.extra_task_types)
         self.routes: Routes = load_routes(settings.routes, self.task_types)
@@ -74,16 +78,16 @@ class App:
         """The ledger that the settings name. Raises LedgerUnavailable, and tries again next time."""
         from oncetask.ledger.ledger import Ledger  # noqa: PLC0415 - a refused delivery needs none
 
-        return Ledger(_store(self.settings, self.clock), self.clock)
+        return Ledger(_store(self), self.clock)
 
     @cached_property
     def credentials(self) -> Credentials:
         """Where Security Center's keys come from."""
         kind, _, secret_id = self.settings.credentials.partition(":")
         if kind == "keyless":
-            return FetchedKeys(lambda: _keyless(self.settings, self.clock), self.clock)
+            return FetchedKeys(lambda: _keyless(self), self.clock)
         if kind == "secretsmanager":
-            return FetchedKeys(lambda: _access_key(self.settings, self.clock, secret_id), self.clock)
+            return FetchedKeys(lambda: _access_key(self, secret_id), self.clock)
         return FixedKeys(_keys_of_environment(self.settings))
 
     @cached_property
@@ -92,8 +96,8 @@ class App:
         readers = {
             "env": environment_reader(self._environment),
             "file": read_file,
-            "secretsmanager": lambda reference: _webhook_secret(self.settings, self.clock, reference),
-            "ssm": lambda name: _webhook_parameter(self.settings, self.clock, name),
+            "secretsmanager": lambda reference: _webhook_secret(self, reference),
+            "ssm": lambda name: _webhook_parameter(self, name),
         }
         return SecretValues(readers, self.clock)
 
@@ -103,30 +107,21 @@ class App:
         from oncetask.alibaba.security_center import Endpoint, SecurityCenter  # noqa: PLC0415
 
         settings = self.settings
-        url = urlsplit(settings.endpoint or f"https://{REGION_HOSTS[settings.region]}")
+        url = settings.endpoint or f"https://{REGION_HOSTS[settings.region]}"
         return SecurityCenter(
-            endpoint=Endpoint(url.netloc, tls=url.scheme == "https"),
+            endpoint=Endpoint.of(url, self.proxies),
             credentials=self.credentials,
             connect_timeout_ms=settings.connect_timeout_ms,
             read_timeout_ms=settings.read_timeout_ms,
             cap_codes=frozenset(settings.cap_codes),
         )
 
-    def _ready_security_center(self) -> "SecurityCenter":
-        """The client, with keys at hand: whether there is time for a call is asked once they are there.
-
-        Where they cannot be had, the call says so.
-        """
-        with suppress(CredentialsUnavailable):
-            self.credentials.keys()
-        return self.security_center
-
     @cached_property
     def submitter(self) -> "Submitter":
         """The one path."""
         from oncetask.submit.submit import Submitter  # noqa: PLC0415 - likewise
 
-        return Submitter(self.ledger, self._ready_security_center, self.clock, jitter)
+        return Submitter(self.ledger, lambda: self.security_center, self.clock, jitter)
 
     @cached_property
     def sweeper(self) -> "Sweeper":
@@ -152,9 +147,12 @@ class App:
 class ResultsApp:
     """What the results function needs, each part made at its first use: no route, no ledger, no Tea."""
 
-    def __init__(self, settings: ResultsSettings, *, clock: Clock | None = None) -> None:
-        """Nothing is opened yet."""
+    def __init__(
+        self, settings: ResultsSettings, *, environment: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
+        """`environment` is where proxies are found. Nothing is opened yet. Raises SettingsError."""
         self.settings = settings
+        self.proxies = Proxies(environment)
         self.clock = clock or SystemClock()
 
     @cached_property
@@ -201,6 +199,7 @@ class ResultsApp:
             keys=_aws_keys(settings, CredentialsUnavailable),
             clock=self.clock,
             endpoint_url=endpoint or settings.aws_endpoint,
+            proxies=self.proxies,
         )
         self._services.append(service)
         return service
@@ -214,8 +213,9 @@ class ResultsApp:
 def start() -> App:
     """The process's app. A wrong setting ends the process with one line on stderr.
 
-    pydantic would look through every installed package for plugins of its own, and the lock holds none. What
-    has been imported until here is no garbage: `handlers` stopped looking for any, and it begins here.
+    pydantic would look through every installed package for plugins of its own, and the lock holds none: it is
+    told so, and what it would look with is not loaded. What has been imported until here is no garbage:
+    `handlers` stopped looking for any, and it begins here.
     """
     return _started(app_of)
 
@@ -242,7 +242,7 @@ def app_of(environment: Mapping[str, str]) -> App:
 
 def results_app_of(environment: Mapping[str, str]) -> ResultsApp:
     """A results function's app by these variables. Raises SettingsError."""
-    return ResultsApp(ResultsSettings.from_environment(environment))
+    return ResultsApp(ResultsSettings.from_environment(environment), environment=environment)
 
 
 def _deadline(remaining_ms: int | None, clock: Clock) -> Deadline:
@@ -257,82 +257,79 @@ def remaining_ms(context: object) -> int | None:
 
 def jitter(seconds: float) -> float:
     """A random wait up to that long; not from `random`, whose state restored snapshots share."""
-    from secrets import SystemRandom  # noqa: PLC0415 - most invocations need none
-
     return SystemRandom().uniform(0, seconds)
 
 
-def _store(settings: Settings, clock: Clock) -> "Store":
-    scheme, _, place = settings.ledger.partition("://")
+def _store(app: App) -> "Store":
+    scheme, _, place = app.settings.ledger.partition("://")
     if scheme == "dynamodb":
-        return _dynamodb_store(settings, place, clock)
+        return _dynamodb_store(app, place)
     from oncetask.ledger.sqlite import SqlStore  # noqa: PLC0415 - only who keeps the ledger there
 
     return SqlStore(Path(place) if scheme == "sqlite" else None)
 
 
-def _dynamodb_store(settings: Settings, table: str, clock: Clock) -> "Store":
+def _dynamodb_store(app: App, table: str) -> "Store":
     from oncetask.ledger.dynamodb import DynamoDbStore  # noqa: PLC0415 - only who keeps the ledger there
 
-    service = _aws_service("dynamodb", settings, clock, settings.dynamodb_endpoint, LedgerUnavailable)
-    return DynamoDbStore(service, table, clock)
+    service = _aws_service(app, "dynamodb", app.settings.dynamodb_endpoint, LedgerUnavailable)
+    return DynamoDbStore(service, table, app.clock)
 
 
-def _keyless(settings: Settings, clock: Clock) -> Dated[Keys]:
+def _keyless(app: App) -> Dated[Keys]:
     from oncetask.alibaba.security_center import Endpoint  # noqa: PLC0415
     from oncetask.alibaba.sts import AlibabaSts, default_endpoint  # noqa: PLC0415 - and Tea with it
     from oncetask.aws.identity import keyless  # noqa: PLC0415
 
-    url = urlsplit(settings.alibaba_sts_endpoint or default_endpoint(settings.region))
+    settings = app.settings
+    url = settings.alibaba_sts_endpoint or default_endpoint(settings.region)
     alibaba = AlibabaSts(
-        Endpoint(url.netloc, tls=url.scheme == "https"),
+        Endpoint.of(url, app.proxies),
         role_arn=str(settings.role_arn),
         provider_arn=str(settings.oidc_provider_arn),
-        clock=clock,
+        clock=app.clock,
     )
-    aws = _aws_service("sts", settings, clock, settings.aws_sts_endpoint, CredentialsUnavailable)
+    aws = _aws_service(app, "sts", settings.aws_sts_endpoint, CredentialsUnavailable)
     return keyless(aws, audience=str(settings.oidc_audience), assume=alibaba.assume_role)
 
 
-def _access_key(settings: Settings, clock: Clock, secret_id: str) -> Dated[Keys]:
+def _access_key(app: App, secret_id: str) -> Dated[Keys]:
     from oncetask.aws.secrets import access_key  # noqa: PLC0415 - only who keeps the key there needs it
 
-    keys = access_key(_secrets_manager(settings, clock, CredentialsUnavailable), secret_id)
-    now_s = clock.now_s()
+    keys = access_key(_secrets_manager(app, CredentialsUnavailable), secret_id)
+    now_s = app.clock.now_s()
     return Dated(keys, now_s + FRESH_S, now_s + GOOD_S)
 
 
-def _webhook_secret(settings: Settings, clock: Clock, reference: str) -> tuple[bytes, ...]:
+def _webhook_secret(app: App, reference: str) -> tuple[bytes, ...]:
     from oncetask.aws.secrets import webhook_secret  # noqa: PLC0415
 
-    return webhook_secret(_secrets_manager(settings, clock, SecretUnavailable), reference)
+    return webhook_secret(_secrets_manager(app, SecretUnavailable), reference)
 
 
-def _webhook_parameter(settings: Settings, clock: Clock, name: str) -> tuple[bytes, ...]:
+def _webhook_parameter(app: App, name: str) -> tuple[bytes, ...]:
     from oncetask.aws.secrets import webhook_parameter  # noqa: PLC0415
 
-    service = _aws_service("ssm", settings, clock, settings.ssm_endpoint, SecretUnavailable)
-    return webhook_parameter(service, name)
+    return webhook_parameter(_aws_service(app, "ssm", app.settings.ssm_endpoint, SecretUnavailable), name)
 
 
-def _secrets_manager(settings: Settings, clock: Clock, error: type[Unavailable]) -> "AwsService":
-    return _aws_service("secretsmanager", settings, clock, settings.secrets_manager_endpoint, error)
+def _secrets_manager(app: App, error: type[Unavailable]) -> "AwsService":
+    return _aws_service(app, "secretsmanager", app.settings.secrets_manager_endpoint, error)
 
 
-def _aws_service(
-    name: str, settings: Settings, clock: Clock, endpoint_url: str | None, error: type[Unavailable]
-) -> "AwsService":
+def _aws_service(app: App, name: str, endpoint_url: str | None, error: type[Unavailable]) -> "AwsService":
     """The service, with the function's own keys. Raises that error where there are none, or no region."""
     from oncetask.aws.client import AwsService  # noqa: PLC0415 - only who uses AWS's services needs it
 
-    if settings.aws_region is None:
+    if app.settings.aws_region is None:
         raise error("there is no AWS region: AWS_REGION is not set")
     return AwsService(
         name,
-        region=settings.aws_region,
-        keys=_aws_keys(settings, error),
-        clock=clock,
-        endpoint_url=endpoint_url or settings.aws_endpoint,
+        region=app.settings.aws_region,
+        keys=_aws_keys(app.settings, error),
+        clock=app.clock,
+        endpoint_url=endpoint_url or app.settings.aws_endpoint,
+        proxies=app.proxies,
     )
 
 

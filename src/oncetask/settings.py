@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
@@ -18,6 +17,7 @@ from pydantic import (
 )
 
 from oncetask.errors import SettingsError
+from oncetask.proxies import is_loopback
 
 _CHINA = "tds.cn-shanghai.aliyuncs.com"
 _ELSEWHERE = "tds.ap-southeast-1.aliyuncs.com"
@@ -73,18 +73,11 @@ def endpoint_url(value: str) -> str:
         raise ValueError("there is no host in it")
     if given.path.strip("/") or given.query or given.fragment or given.username is not None:
         raise ValueError("only scheme, host and port are used")
-    scheme = given.scheme or ("http" if _is_loopback(host) else "https")
-    if scheme != "https" and not (scheme == "http" and _is_loopback(host)):
+    scheme = given.scheme or ("http" if is_loopback(host) else "https")
+    if scheme != "https" and not (scheme == "http" and is_loopback(host)):
         raise ValueError("plain http would show the requests to everybody on their way")
     shown = f"[{host}]" if ":" in host else host
     return f"{scheme}://{shown}" if port is None else f"{scheme}://{shown}:{port}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _known_region(value: str) -> str:

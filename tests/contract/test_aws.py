@@ -2,18 +2,22 @@
 
 import hashlib
 import json
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from local.aws_servers import DynamoDb, free_port
 from oncetask.aws.client import MESSAGE_CHARS, AwsError, AwsService, AwsUnreachable, default_endpoint
 from oncetask.aws.sigv4 import AwsKeys, sign
+from oncetask.proxies import DIRECT, Proxies
 from tests.clocks import NOW_S, FakeClock
 from tests.contract.scripted_aws import KEYS, HangsUp, IsSilent, Says, Script, Step, error, ok, scripted
+from tests.loopback import answering_by_tls, listening, self_signed, tunnel_proxy
 
 
 @pytest.mark.parametrize(
@@ -153,9 +157,75 @@ def test_an_endpoint_that_cannot_prove_itself_gets_no_request() -> None:
     assert script.asked == []
 
 
-def service_at(url: str) -> AwsService:
+def service_at(url: str, proxies: Proxies = DIRECT) -> AwsService:
     """A service there."""
-    return AwsService("dynamodb", region="eu-central-1", keys=KEYS, clock=FakeClock(), endpoint_url=url)
+    return AwsService(
+        "dynamodb", region="eu-central-1", keys=KEYS, clock=FakeClock(), endpoint_url=url, proxies=proxies
+    )
+
+
+ELSEWHERE = "dynamodb.invalid"
+
+
+def test_a_call_goes_by_tls_through_the_proxy_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By CONNECT, with the proxy's user and password; the service must prove itself all the same."""
+    serve = answering_by_tls(self_signed(tmp_path, ELSEWHERE), b'{"a": 1}')
+
+    with listening(serve) as url, tunnel_proxy(url) as proxy:
+        proxies = Proxies({"HTTPS_PROXY": proxy.url.replace("//", "//me:s%20t@")})
+        service = service_at(f"https://{ELSEWHERE}", proxies)
+        with pytest.raises(AwsUnreachable) as raised:
+            service.call("T.A", {})
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.pem"))
+        answer = service.call("T.A", {})
+        service.close()
+
+    assert answer == {"a": 1}
+    assert proxy.places == [f"{ELSEWHERE}:443"] * 2
+    assert "proxy-authorization: Basic bWU6cyB0" in proxy.asked[1]
+    assert not raised.value.in_doubt
+    assert "s%20t" not in str(raised.value)
+
+
+def test_who_is_an_exception_is_reached_without_a_proxy() -> None:
+    """NO_PROXY holds; and nobody has that name."""
+    with scripted() as nobody, tunnel_proxy(nobody.url) as proxy:
+        proxies = Proxies({"HTTPS_PROXY": proxy.url, "NO_PROXY": "localhost,.invalid"})
+        with pytest.raises(AwsUnreachable) as raised:
+            service_at(f"https://{ELSEWHERE}", proxies).call("T.A", {})
+
+    assert not raised.value.in_doubt
+    assert proxy.asked == []
+
+
+def test_loopback_is_reached_without_a_proxy() -> None:
+    """Also where nothing says so."""
+    nobody = f"http://127.0.0.1:{free_port()}"
+    with scripted(ok({"a": 1})) as script:
+        service = service_at(script.url, Proxies({"HTTP_PROXY": nobody, "HTTPS_PROXY": nobody}))
+        answer = service.call("T.A", {})
+        service.close()
+
+    assert answer == {"a": 1}
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 502 Bad Gateway\r\n\r\n", b"", b"no such protocol\r\n\r\n"])
+def test_a_proxy_that_opens_no_tunnel_leaves_no_doubt(answer: bytes) -> None:
+    """It has sent nothing on; the operator is told which one it was."""
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(65_536)
+        connection.sendall(answer)
+
+    with listening(refuse) as proxy, pytest.raises(AwsUnreachable) as raised:
+        service_at(f"https://{ELSEWHERE}", Proxies({"HTTPS_PROXY": proxy})).call("T.A", {})
+
+    assert not raised.value.in_doubt
+    assert f"{ELSEWHERE} cannot be reached through the proxy {proxy.removeprefix('http://')}" in str(
+        raised.value
+    )
 
 
 def test_threads_share_one_connection_without_mixing_answers() -> None:

@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 from urllib.parse import urlencode
 
@@ -33,6 +34,7 @@ from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.contract.scripted_aws import Says, Step, scripted
 from tests.installed import installed
+from tests.loopback import answering_by_tls, listening, self_signed, tunnel_proxy
 
 ROUTES = """
 [routes.nightly]
@@ -291,6 +293,21 @@ def test_keys_are_at_hand_before_an_ask_is_recorded_as_sent(
 
     assert (result.status, result.error) == (Status.PENDING, None)
     assert actions(emulator) == [ASSUME]
+
+
+def test_keys_are_lent_through_the_proxy_of_the_environment(
+    make_app: MakeApp, federation: Federation, clock: FakeClock, tmp_path: Path
+) -> None:
+    """By whom STS does not prove itself, none are; AWS STS, on loopback here, is asked without a proxy."""
+    serve = answering_by_tls(self_signed(tmp_path), b"{}")
+
+    with listening(serve) as url, tunnel_proxy(url) as proxy:
+        environment = {**federation.environment(), "ONCETASK_ALIBABA_STS_ENDPOINT": "sts.invalid"}
+        app = make_app(ROUTES, clock=clock, HTTPS_PROXY=proxy.url, HTTP_PROXY=proxy.url, **environment)
+        result = tick(app)
+
+    assert (result.error and result.error.code) == "CredentialsUnavailable"
+    assert proxy.places == ["sts.invalid:443"]
 
 
 def test_silence_of_alibaba_sts_ends_with_its_read_timeout(app: App, emulator: Emulator) -> None:

@@ -11,11 +11,9 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 
@@ -25,10 +23,6 @@ import darabonba.exceptions
 import pytest
 import Tea.exceptions
 import urllib3
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from darabonba.policy.retry import RetryPolicyContext
 
 from local.emulator import (
@@ -50,14 +44,17 @@ from local.emulator.behaviour import DescribeId
 from local.emulator.server import VERSION
 from oncetask.alibaba.answers import LONGEST_RETRY_AFTER_MS, MESSAGE_CHARS, Translator
 from oncetask.alibaba.security_center import DESCRIBED_TYPES, IDLE_S, PAGE_SIZE, Endpoint, SecurityCenter
+from oncetask.alibaba.session import Exchange
 from oncetask.app import SystemClock
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Credentials, FixedKeys, Keys
-from oncetask.errors import Code, Kind, QueryFailed
+from oncetask.errors import Code, CredentialsUnavailable, Kind, QueryFailed
 from oncetask.models import Answer, Ended, Outcome, Progress, TaskRequest
+from oncetask.proxies import Proxies
 from tests.answers import ROWS, Row
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
+from tests.loopback import answering_by_tls, listening, self_signed, tunnel_proxy
 
 KEYS = Keys(ACCESS_KEY_ID, ACCESS_KEY_SECRET)
 CHECK = TaskRequest(
@@ -105,29 +102,6 @@ def told(answer: Answer) -> tuple[Outcome, str | None, Kind | None]:
 NOT_CONNECTED = (Outcome.NOT_CONNECTED, "NotConnected", Kind.REMOTE)
 NO_ANSWER = (Outcome.LOST, "NoAnswer", Kind.UNKNOWN)
 UNREADABLE = (Outcome.LOST, "AnswerUnreadable", Kind.UNKNOWN)
-
-
-@contextmanager
-def listening(serve: Callable[[socket.socket], object]) -> Iterator[str]:
-    """A TCP server on loopback that treats each connection so: its URL."""
-    server = socket.create_server(("127.0.0.1", 0))
-
-    def accept() -> None:
-        with suppress(OSError):
-            while True:
-                connection, _ = server.accept()
-                with connection, suppress(OSError):
-                    serve(connection)
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.getsockname()[1]}"
-    finally:
-        with suppress(OSError):
-            server.shutdown(socket.SHUT_RDWR)
-        server.close()
-        thread.join()
 
 
 def answering(raw: bytes) -> Callable[[socket.socket], object]:
@@ -464,28 +438,6 @@ def test_a_lost_answer_stays_lost_while_another_failure_is_handled(emulator: Emu
     assert told(answer) == NO_ANSWER
 
 
-def self_signed(folder: Path) -> ssl.SSLContext:
-    """A TLS server's context for 127.0.0.1 that no authority vouches for."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "server.pem"
-    path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
-
-
 # -- in a process of its own ----------------------------------------------------------------------
 
 PROGRAM = """
@@ -499,25 +451,27 @@ socket.getaddrinfo = look_up_slowly
 from oncetask.clock import Deadline
 from oncetask.credentials import FixedKeys, Keys
 from oncetask.models import TaskRequest
+from oncetask.proxies import Proxies
 from oncetask.alibaba.security_center import Endpoint, SecurityCenter
 from oncetask.app import SystemClock
 host, tls, path = sys.argv[1:]
+read = 0
+def count(frame, event, called):
+    global read
+    names = ("load_verify_locations", "set_default_verify_paths")
+    read += event == "c_call" and called.__name__ in names
+sys.setprofile(count if "COUNT" in os.environ else None)
+url = f"{'https' if tls == 'tls' else 'http'}://{host}"
 center = SecurityCenter(
-    endpoint=Endpoint(host, tls=tls == "tls"),
+    endpoint=Endpoint.of(url, Proxies(os.environ)),
     credentials=FixedKeys(Keys("LTAIemulator", "emulator-secret")),
     connect_timeout_ms=int(os.environ.get("CONNECT_MS", "2000")), read_timeout_ms=2000,
 )
 request = TaskRequest(task_type="IMAGE_SCAN", task_name="IMAGE_SCAN", param={}, source="oncetask")
 left_s = float(os.environ.get("LEFT_S", "30"))
-read = 0
-def count(frame, event, called):
-    global read
-    read += event == "c_call" and called.__name__ == "load_verify_locations"
 with open(path, "w") as out:
     for _ in range(2):
-        sys.setprofile(count if "COUNT" in os.environ else None)
         answer = center.generate(request, Deadline.after(left_s, SystemClock()))
-        sys.setprofile(None)
         if "COUNT" in os.environ:
             print(read)
         print(answer.model_dump_json(by_alias=True), file=out)
@@ -547,20 +501,22 @@ def run(path: Path, host: str, *, tls: bool = False, **environment: str) -> Ran:
 
 def test_certificates_are_read_once_and_hold_for_every_connection(tmp_path: Path) -> None:
     """Whoever the machine trusts is trusted, also by the second connection, for which no file is read."""
-    context, body = self_signed(tmp_path), b'{"TaskId":"t-1"}'
-    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
-
-    def serve(connection: socket.socket) -> None:
-        with context.wrap_socket(connection, server_side=True) as tls:
-            tls.recv(65_536)
-            tls.sendall(head + body)
+    serve = answering_by_tls(self_signed(tmp_path), b'{"TaskId":"t-1"}')
 
     with listening(serve) as url:
         host = url.removeprefix("http://")
         ran = run(tmp_path / "out", host, tls=True, SSL_CERT_FILE=str(tmp_path / "server.pem"), COUNT="1")
 
     assert [answer.task_id for answer in ran.answers] == ["t-1", "t-1"]
-    assert ran.printed.split() == ["1", "1"]
+    assert ran.printed.split() == ["2", "2"]  # the machine's and certifi's
+
+
+def test_without_tls_no_certificate_is_read(emulator: Emulator, tmp_path: Path) -> None:
+    """Reading all of the machine's takes longer than the call."""
+    ran = run(tmp_path / "out", emulator.url.removeprefix("http://"), COUNT="1")
+
+    assert [answer.outcome for answer in ran.answers] == [Outcome.CREATED] * 2
+    assert ran.printed.split() == ["0", "0"]
 
 
 def test_a_name_that_is_found_late_takes_nothing_from_its_answer(emulator: Emulator, tmp_path: Path) -> None:
@@ -590,21 +546,106 @@ def test_nothing_is_printed_although_the_environment_asks_tea_to(emulator: Emula
     assert [answer.outcome for answer in ran.answers] == [Outcome.CREATED, Outcome.LOST]
 
 
-def test_a_proxy_that_refuses_is_not_connected(tmp_path: Path) -> None:
-    """HTTPS_PROXY towards nobody: nothing was sent."""
+# -- proxies --------------------------------------------------------------------------------------
+
+ELSEWHERE = "security-center.invalid"
+
+
+def test_a_call_goes_by_tls_through_the_proxy_of_the_environment(tmp_path: Path) -> None:
+    """By CONNECT, one tunnel a connection; certificates are read once here, too."""
+    serve = answering_by_tls(self_signed(tmp_path, ELSEWHERE), b'{"TaskId":"t-1"}')
+
+    with listening(serve) as url, tunnel_proxy(url) as proxy:
+        ran = run(
+            tmp_path / "out",
+            ELSEWHERE,
+            tls=True,
+            HTTPS_PROXY=proxy.url,
+            SSL_CERT_FILE=str(tmp_path / "server.pem"),
+            COUNT="1",
+        )
+
+    assert [answer.task_id for answer in ran.answers] == ["t-1", "t-1"]
+    assert proxy.places == [f"{ELSEWHERE}:443"] * 2
+    assert ran.printed.split() == ["2", "2"]
+
+
+def test_a_proxy_is_told_who_asks(tmp_path: Path) -> None:
+    """User and password of its URL, as a proxy of that kind wants them."""
+    serve = answering_by_tls(self_signed(tmp_path), b"{}")
+
+    with listening(serve) as url, tunnel_proxy(url) as proxy:
+        door_by(proxy.url.replace("//", "//me:s%20t@")).generate(CHECK, soon())
+
+    assert [line for line in proxy.asked[0] if line.lower().startswith("proxy-auth")] == [
+        "Proxy-Authorization: Basic bWU6cyB0"
+    ]
+
+
+def test_whom_the_proxy_connects_with_must_prove_itself(tmp_path: Path) -> None:
+    """A proxy that listens in gets no request."""
+    serve = answering_by_tls(self_signed(tmp_path, ELSEWHERE), b'{"TaskId":"t-1"}')
+
+    with listening(serve) as url, tunnel_proxy(url) as proxy:
+        answer = door_by(proxy.url).generate(CHECK, soon())
+
+    assert told(answer) == (Outcome.NOT_CONNECTED, "NotConnected", Kind.OPERATOR)
+
+
+def test_the_apps_environment_names_the_proxy(make_app: MakeApp, tmp_path: Path) -> None:
+    """Beside its other variables."""
+    serve = answering_by_tls(self_signed(tmp_path), b"{}")
+
+    with listening(serve) as url, tunnel_proxy(url) as proxy:
+        app = make_app(ONCETASK_ENDPOINT=ELSEWHERE, HTTPS_PROXY=proxy.url)
+        app.security_center.generate(CHECK, soon())
+
+    assert proxy.places == [f"{ELSEWHERE}:443"]
+
+
+def test_who_is_an_exception_is_reached_without_a_proxy() -> None:
+    """NO_PROXY holds, which Tea itself does not honour; and nobody has that name."""
+    with listening(hang_up) as nobody, tunnel_proxy(nobody) as proxy:
+        answer = door_by(proxy.url, no_proxy=".invalid").generate(CHECK, soon())
+
+    assert told(answer) == NOT_CONNECTED
+    assert proxy.asked == []
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "http_proxy"])
+def test_loopback_is_reached_without_a_proxy(emulator: Emulator, tmp_path: Path, variable: str) -> None:
+    """Also where nothing says so."""
     proxy = f"http://127.0.0.1:{closed_port()}"
 
-    ran = run(tmp_path / "out", "security-center.invalid", tls=True, HTTPS_PROXY=proxy, https_proxy=proxy)
+    ran = run(tmp_path / "out", emulator.url.removeprefix("http://"), **{variable: proxy})
 
-    assert [told(answer) for answer in ran.answers] == [NOT_CONNECTED] * 2
+    assert [answer.outcome for answer in ran.answers] == [Outcome.CREATED] * 2
 
 
-def test_a_proxy_that_opens_no_tunnel_is_not_connected(tmp_path: Path) -> None:
+def test_a_proxy_that_refuses_is_not_connected() -> None:
+    """HTTPS_PROXY towards nobody: nothing was sent."""
+    answer = door_by(f"http://127.0.0.1:{closed_port()}").generate(CHECK, soon())
+
+    assert told(answer) == NOT_CONNECTED
+
+
+def test_a_proxy_that_opens_no_tunnel_is_not_connected() -> None:
     """A proxy that answers CONNECT with an error has sent nothing on."""
     with listening(answering(b"HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n")) as proxy:
-        ran = run(tmp_path / "out", "security-center.invalid", tls=True, HTTPS_PROXY=proxy, https_proxy=proxy)
+        answer = door_by(proxy).generate(CHECK, soon())
 
-    assert [told(answer) for answer in ran.answers] == [NOT_CONNECTED] * 2
+    assert told(answer) == NOT_CONNECTED
+
+
+def door_by(proxy: str, no_proxy: str = "") -> SecurityCenter:
+    """A client towards a host that only the proxy knows."""
+    proxies = Proxies({"HTTPS_PROXY": proxy, "NO_PROXY": no_proxy})
+    return SecurityCenter(
+        endpoint=Endpoint.of(f"https://{ELSEWHERE}", proxies),
+        credentials=FixedKeys(KEYS),
+        connect_timeout_ms=2000,
+        read_timeout_ms=5000,
+    )
 
 
 # -- what is told ---------------------------------------------------------------------------------
@@ -739,6 +780,74 @@ def test_the_service_says_how_long_throttling_lasts(
 
 
 @dataclass
+class LentKeys:
+    """Keys that take a time to fetch, once, or cannot be fetched."""
+
+    clock: FakeClock
+    takes_s: float = 0.0
+    is_open: bool = True
+    fetched: int = 0
+    renewable: bool = True
+
+    def keys(self) -> Keys:
+        """Fetched by whoever asks first."""
+        if self.fetched == 0 or not self.is_open:
+            self.fetched += 1
+            self.clock.advance(self.takes_s)
+        if not self.is_open:
+            raise CredentialsUnavailable("closed", code="Closed")
+        return KEYS
+
+    def renew(self) -> bool:
+        """There are no newer ones."""
+        return False
+
+
+def test_keys_are_fetched_by_preparing_and_not_by_asking_for_the_time(emulator: Emulator) -> None:
+    """Reading how much time is left calls nobody; what preparing took is seen in it."""
+    clock = FakeClock()
+    keys = LentKeys(clock, takes_s=29.5)
+    center = door(emulator.url, credentials=keys)
+    deadline = soon(30, clock)
+
+    before = center.has_time(deadline), keys.fetched
+    center.prepare(deadline)
+
+    assert before == (True, 0)
+    assert (center.has_time(deadline), keys.fetched) == (False, 1)
+
+
+def test_preparing_raises_nothing_and_the_call_says_why(emulator: Emulator) -> None:
+    """Who prepares has no answer to give."""
+    center = door(emulator.url, credentials=LentKeys(FakeClock(), is_open=False))
+
+    center.prepare(soon())
+
+    assert told(center.generate(CHECK, soon())) == (Outcome.OPERATOR, "Closed", Kind.OPERATOR)
+    assert emulator.calls == []
+
+
+def test_nothing_is_fetched_without_time_for_a_call() -> None:
+    """In an invocation's last second."""
+    clock = FakeClock()
+    keys = LentKeys(clock)
+
+    door("http://127.0.0.1:1", credentials=keys).prepare(soon(1.0, clock))
+
+    assert keys.fetched == 0
+
+
+def test_keys_that_took_all_the_time_send_nothing(emulator: Emulator) -> None:
+    """The event waits, and nothing is wrong."""
+    clock = FakeClock()
+    keys = LentKeys(clock, takes_s=29.5)
+
+    answer = door(emulator.url, credentials=keys).generate(CHECK, soon(30, clock))
+
+    assert (answer.outcome, answer.error, emulator.calls) == (Outcome.NOT_CONNECTED, None, [])
+
+
+@dataclass
 class RenewableKeys:
     """Temporary keys, of which each renewal gives the next."""
 
@@ -865,6 +974,11 @@ OF_VENDORS: Mapping[type, tuple[Callable[[type], Exception], object]] = {
 }
 
 
+def on_the_way(status: int | None = None) -> Exchange:
+    """A call that was sent."""
+    return Exchange(Endpoint("127.0.0.1:1", tls=False).session(), lambda: 1.0, connected=True, status=status)
+
+
 def exception_classes(module: ModuleType) -> set[type]:
     """Every exception class that the module names."""
     found = (each for _, each in inspect.getmembers(module, inspect.isclass))
@@ -889,9 +1003,9 @@ def test_every_exception_of_the_vendors_is_translated(kind: type) -> None:
     assert isinstance(error, Tea.exceptions.TeaException)
     if expected == "raised":
         with pytest.raises(Exception, match="x"):
-            translator.of_error("GenerateOnceTask", error, None)
+            translator.of_error("GenerateOnceTask", error, on_the_way())
     else:
-        assert told(translator.of_error("GenerateOnceTask", error, None)) == expected
+        assert told(translator.of_error("GenerateOnceTask", error, on_the_way())) == expected
 
 
 def test_what_tea_met_after_an_answer_came_is_no_programming_error() -> None:
@@ -900,7 +1014,7 @@ def test_what_tea_met_after_an_answer_came_is_no_programming_error() -> None:
     error = wrapped(AttributeError("'list' object has no attribute 'get'"))
 
     assert isinstance(error, Tea.exceptions.TeaException)
-    assert told(translator.of_error("GenerateOnceTask", error, 404)) == UNREADABLE
+    assert told(translator.of_error("GenerateOnceTask", error, on_the_way(status=404))) == UNREADABLE
 
 
 # -- looking --------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ class Alertmanager:
 
 @dataclass(frozen=True)
 class Server:
-    """`python -m local serve`, and what it has printed."""
+    """The handler's server, and what it has printed."""
 
     url: str
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -123,7 +123,7 @@ def alertmanager(program: str, configuration: Path) -> Iterator[Alertmanager]:
 def server(environment: Mapping[str, str], log_file: Path) -> Iterator[Server]:
     """The webhook handler and a sweep every few seconds, by these settings, ready."""
     port = _free_port()
-    command = [sys.executable, "-m", "local", "serve", "--port", str(port)]
+    command = [sys.executable, "-m", "tests.e2e.handler_server", str(port)]
     settings = {"PATH": os.environ["PATH"], "PYTHONPATH": "src:.", **environment}
     with log_file.open("wb") as log, _process(command, log, settings) as process:
         running = Server(f"http://127.0.0.1:{port}")

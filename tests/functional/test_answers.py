@@ -101,7 +101,7 @@ def test_the_same_tick_again_asks_nothing(row: Row, app: App, emulator: Emulator
 
 
 def test_the_table_names_every_row_once() -> None:
-    """Names identify rows, and each has words for the README."""
+    """Names identify rows, and each has words for the table of docs/results.md."""
     names = [row.name for row in ROWS]
 
     assert len(set(names)) == len(names)

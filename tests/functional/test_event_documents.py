@@ -5,36 +5,12 @@ A document without its counterpart fails here, and so does one of a folder that 
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from local.cases import EVENTS, EXPECTED, Case, Handled, documents, expectation_of
+from local.cases import EVENTS, EXPECTED, Case, documents, expectation_of
 from local.emulator import Emulator
-from oncetask.handlers.sweep import swept_document
-from oncetask.handlers.webhook import Accepted, Refusal
-from oncetask.models import results_document
-from oncetask.sweep.sweep import SweepReport
-
-
-def answer_of(case: Case, handled: Handled) -> dict[str, Any]:
-    """What the function gives back, as JSON data; an HTTP answer's body is read, too."""
-    if isinstance(handled, Accepted | Refusal):
-        answer = handled.reply().answer_to(case.event)
-        return answer | {"body": json.loads(answer["body"])}
-    shown = [result.document() for result in handled.results]
-    return swept_document(handled, shown) if isinstance(handled, SweepReport) else results_document(shown)
-
-
-def matched(expected: Any, found: Any) -> Any:  # noqa: ANN401 - JSON
-    """What was found, without what nobody expects: equal to `expected` exactly where all of it is there."""
-    if expected == "*":
-        return "*" if isinstance(found, str) and found else found
-    if isinstance(expected, dict) and isinstance(found, dict):
-        return {key: matched(value, found[key]) for key, value in expected.items() if key in found}
-    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        return [matched(*pair) for pair in zip(expected, found, strict=True)]
-    return found
+from local.expectations import differences, outcome_of
 
 
 @pytest.mark.parametrize("path", documents(), ids=lambda path: str(path.relative_to(EVENTS)))
@@ -42,11 +18,23 @@ def test_an_event_document_comes_to_what_stands_beside_it(path: Path, emulator: 
     """Through the real handler, against the emulator."""
     case = Case.at(path)
 
-    found = answer_of(case, case.run(emulator))
+    outcome = outcome_of(case, case.run(emulator), emulator)
 
-    assert matched(case.told["expected"], found) == case.told["expected"]
-    assert sum(call.action == "GenerateOnceTask" for call in emulator.calls) == case.told["asked"]
-    assert len(emulator.tasks) == case.told["tasks"]
+    assert outcome.differences == []
+
+
+def test_what_differs_is_told_with_its_place() -> None:
+    """A wrong text, a missing key, another length; `*` is any text, and what nobody expects is none."""
+    expected = {"a": 1, "b": {"c": "*"}, "d": [1, 2], "e": None}
+
+    assert list(differences(expected, {"a": 1, "b": {"c": "x"}, "d": [1, 2], "e": None, "more": 1})) == []
+    assert list(differences(expected, {"a": 2, "b": {"c": ""}, "d": [1], "e": 3})) == [
+        "a: expected 1, found 2",
+        'b.c: expected "*", found ""',
+        "d: expected [1, 2], found [1]",
+        "e: expected null, found 3",
+    ]
+    assert list(differences({"e": None}, {})) == ["e: expected null, found nothing"]
 
 
 def test_every_expectation_belongs_to_an_event_document() -> None:

@@ -1,4 +1,4 @@
-"""`make ledger`: what an operator sees of a ledger, and the ways out of what nobody else can decide."""
+"""`oncetask ledger`: what an operator sees of a ledger, and the ways out of what nobody else can decide."""
 
 import json
 import subprocess
@@ -47,13 +47,16 @@ def world(make_app: MakeApp, clock: FakeClock, emulator: Emulator, tmp_path: Pat
 
 @pytest.fixture
 def run(tmp_path: Path, emulator: Emulator) -> Run:
-    """`run(*arguments)`: the command in a pipe, on the world's ledger."""
+    """`run(*arguments)`: `oncetask ledger` in a pipe, on the world's ledger."""
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, ledger: str | None = None, operator: str = ""
+    ) -> subprocess.CompletedProcess[str]:
         environment = {
             "PYTHONPATH": "src:.",
             "PATH": "/usr/bin:/bin",
-            "ONCETASK_LEDGER": f"sqlite://{tmp_path}/ledger.sqlite",
+            "ONCETASK_LEDGER": f"sqlite://{tmp_path}/ledger.sqlite" if ledger is None else ledger,
+            "ONCETASK_OPERATOR": operator,
             "ONCETASK_ROUTES": f"{tmp_path}/routes.toml",
             "ONCETASK_ENDPOINT": emulator.url,
             "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
@@ -78,49 +81,91 @@ def ambiguous(world: World) -> World:
     return world
 
 
-def lines(text: str) -> list[dict[str, Any]]:
-    """JSON lines."""
-    return [json.loads(line) for line in text.splitlines()]
+def document(printed: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The one JSON document of `--json`."""
+    found: dict[str, Any] = json.loads(printed.stdout)
+    return found
 
+
+HOSTILE = "disk[/dev/sda1]$(touch x)`id`'\"\x1b]52;c;eA==\x07\u202e"
+"""An id as a sender may write it: rich's markup, a shell's words, a terminal's orders."""
+SHOWN = "disk[/dev/sda1]$(touch x)`id`'\"\\u001b]52;c;eA==\\u0007\\u202e"
 
 # -- looking --------------------------------------------------------------------------------------
 
 
 def test_list_prints_what_is_open_as_json(run: Run, world: World) -> None:
-    """In a pipe: results, oldest first, with its reason; what has ended is not there."""
+    """Results, oldest first, each with its reason; what has ended is not there."""
     world.emulator.script(CapReached())
     world.record(world.draft("a"))
     world.sweep()
     world.clock.advance(1)
     world.record(world.draft("b"))
 
-    printed = run("list")
+    printed = run("list", "--json")
 
-    [document] = lines(printed.stdout)
-    assert document["counts"]["pending"] == 2
-    assert [(r["event_id"], r["status"], r["error"] and r["error"]["code"]) for r in document["results"]] == [
+    found = document(printed)
+    assert found["counts"]["pending"] == 2
+    assert [(r["event_id"], r["status"], r["error"] and r["error"]["code"]) for r in found["results"]] == [
         (ID, "pending", "OnceTaskLimitExceeded"),
         ("webhook:agents:b", "pending", None),
     ]
     assert (printed.returncode, printed.stderr) == (0, "")
 
 
+def test_list_chooses_by_route_state_code_age_and_number(run: Run, world: World) -> None:
+    """Each filter alone, exact."""
+    world.emulator.script(CapReached())
+    world.record(world.draft("a"))
+    world.sweep()
+    world.clock.advance(90)
+    world.record(world.draft("b"))
+
+    def ids(*options: str) -> list[str]:
+        return [result["event_id"] for result in document(run("list", "--json", *options))["results"]]
+
+    assert ids("--code", "OnceTaskLimitExceeded") == [ID]
+    assert ids("--route", "agents") == [ID, "webhook:agents:b"]
+    assert ids("--route", "others") == []
+    assert ids("--state", "unknown") == []
+    assert ids("--limit", "1") == [ID]
+
+
+def test_summary_counts_all_that_is_open_however_much(run: Run, world: World) -> None:
+    """More than any window that a sweep reads."""
+    world.record(*(world.draft(f"e{number}") for number in range(2500)))
+
+    found = document(run("--json"))
+
+    assert found["waiting"] == 2500
+    [group] = found["by"]
+    assert (group["route"], group["status"], group["count"]) == ("agents", "pending", 2500)
+    assert found["slots"] == {"in_use": 0, "of": 10}
+
+
 def test_show_prints_the_event_and_its_ask(run: Run, ambiguous: World) -> None:
     """The candidates are what an operator needs to decide."""
-    document, ask = lines(run("show", "--id", ID).stdout)
+    found = document(run("show", ID, "--json"))
 
-    assert document["results"] == [ambiguous.event("a").result().document()]
-    assert set(ask["ask"]["candidates"]) == {task.task_id for task in ambiguous.emulator.tasks}
-    assert (ask["ask"]["state"], ask["ask"]["sendings"]) == ("left to the operator", 1)
-    assert ask["ask"]["event_ids"] == [ID, "webhook:agents:b"]
+    ask = found["ask"]
+    assert found["results"] == [ambiguous.event("a").result().document()]
+    assert set(ask["candidates"]) == {task.task_id for task in ambiguous.emulator.tasks}
+    assert (ask["state"], ask["sendings"]) == ("left to the operator", 1)
+    assert ask["event_ids"] == [ID, "webhook:agents:b"]
+    assert [one["what"].split(",")[0] for one in found["timeline"]][:2] == ["recorded", "sent"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["show"], "ID="),
-        (["show", "--id", "nobody"], "no event"),
-        (["adopt", "--id", ID], "TASK="),
+        (["show"], "'ID'"),
+        (["show", "nobody"], "no event"),
+        (["shwo", "nobody"], "did you mean show?"),
+        (["retry"], "wants ID"),
+        (["give-up", ID, "--state", "unknown"], "either ids or a filter"),
+        (["retry", "--state", "unknown"], "--yes"),
+        (["list", "--older-than", "soon"], "30s"),
+        (["list", "--state", "pendin"], "did you mean pending?"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(
@@ -129,19 +174,74 @@ def test_what_cannot_be_done_is_said_in_one_line(
     """And nothing is changed."""
     printed = run(*arguments)
 
-    assert (printed.returncode, printed.stdout) == (1, "")
+    assert printed.returncode in {1, 2}
+    assert printed.stdout == ""
     assert says in printed.stderr
     assert len(printed.stderr.splitlines()) == 1
     assert error_code(ambiguous.event("a")) == "Ambiguous"
 
 
-def test_retry_prints_the_result_of_what_it_changed(run: Run, ambiguous: World) -> None:
-    """A result like any other."""
-    [document] = lines(run("retry", "--id", ID).stdout)
+def test_a_ledger_that_nobody_else_can_see_is_refused(run: Run) -> None:
+    """`memory://` would look like a ledger in which nothing waits."""
+    printed = run("list", ledger="")
 
-    [result] = document["results"]
+    assert (printed.returncode, printed.stdout) == (1, "")
+    assert "ONCETASK_LEDGER" in printed.stderr
+
+
+def test_what_a_sender_wrote_into_an_id_is_text_alone_on_its_line(run: Run, world: World) -> None:
+    """No markup, no shell, no orders to the terminal; in JSON it reads back as it was."""
+    world.record(world.draft(HOSTILE))
+
+    printed, as_json = run("list"), run("list", "--json")
+    shown = run("show", f"webhook:agents:{HOSTILE}", "--json")
+
+    assert f"webhook:agents:{SHOWN}" in [line.strip() for line in printed.stdout.splitlines()]
+    for text in (printed.stdout, as_json.stdout):
+        assert not {"\x1b", "\x07", "\u202e"} & set(text)
+    assert document(as_json)["results"][0]["event_id"] == f"webhook:agents:{HOSTILE}"
+    assert document(shown)["results"][0]["event_id"] == f"webhook:agents:{HOSTILE}"
+    assert not (ROOT / "x").exists()
+
+
+# -- changing -------------------------------------------------------------------------------------
+
+
+def test_retry_prints_the_result_of_what_it_changed(run: Run, ambiguous: World) -> None:
+    """A result like any other, and who did it."""
+    found = document(run("retry", ID, "--json", "--reason", "no task in the console", operator="ada"))
+
+    [result] = found["results"]
     assert (result["event_id"], result["status"], result["error"]) == (ID, "pending", None)
+    assert found["changed_by"] == {"operator": "ada", "reason": "no task in the console", "action": "retry"}
     assert ambiguous.statuses("a") == [Status.PENDING]
+
+
+def test_many_are_shown_before_they_are_changed(run: Run, ambiguous: World) -> None:
+    """`--dry-run` changes nothing, `--yes` all of them."""
+    dry = run("give-up", "--code", "Ambiguous", "--dry-run", "--json")
+    before = ambiguous.statuses("a", "b")
+
+    done = run("give-up", "--code", "Ambiguous", "--yes", "--json")
+
+    assert len(document(dry)["results"]) == 2
+    assert before == [Status.UNKNOWN] * 2
+    assert document(done)["counts"]["failed"] == 2
+    assert document(run("list", "--json"))["results"] == []
+
+
+def test_adopt_lists_the_candidates_and_takes_only_them_unless_forced(run: Run, ambiguous: World) -> None:
+    """Shown with start, source and targets."""
+    listed = document(run("adopt", ID, "--json"))
+    stranger = run("adopt", ID, "0a")
+    forced = run("adopt", ID, "0a", "--force", "--json")
+
+    assert {one["task_id"] for one in listed["candidates"]} == {
+        task.task_id for task in ambiguous.emulator.tasks
+    }
+    assert all(one["started_at"] for one in listed["candidates"])
+    assert (stranger.returncode, "--force" in stranger.stderr) == (1, True)
+    assert document(forced)["results"][0]["task_id"] == "0a"
 
 
 # -- ways out -------------------------------------------------------------------------------------

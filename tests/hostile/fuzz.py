@@ -48,7 +48,7 @@ SECRETS = {
 
 OTHER_SECRETS = {
     "WHSEC": "whsec_" + base64.b64encode(b"another-key-0123456789-abc").decode(),
-    "HMAC_KEY": "another-key",
+    "HMAC_KEY": "another-hmac-key",
     "TOKEN": "another-token",
     "BASIC": "another-user:another-password",
 }
@@ -99,6 +99,19 @@ encoding = "base64"
 timestamp_header = "X-Time"
 id_header = "X-Id"
 signed = "{id}.{timestamp}.{body}"
+
+[routes.pairs]
+trigger = "webhook"
+media = "form"
+task_type = "IDC_PROBE_SCAN"
+param_from = {text = "text"}
+[routes.pairs.verify]
+scheme = "hmac"
+secrets = ["env:HMAC_KEY"]
+header = "X-Pairs"
+fields = {time = "t", signature = "v1"}
+signed = "{timestamp}.{body}"
+handshake = "zoom"
 
 [routes.bearer]
 trigger = "webhook"
@@ -170,7 +183,7 @@ type _Signer = Callable[[bytes, str, str, Mapping[str, str]], dict[str, str]]
 _PROOF_HEADERS = frozenset(
     {
         *("webhook-signature", "x-hub-signature-256", "x-grafana-alerting-signature"),
-        *("x-slack-signature", "x-sig", "authorization"),
+        *("x-slack-signature", "x-sig", "x-pairs", "authorization"),
     }
 )
 
@@ -204,6 +217,11 @@ def _hmac(body: bytes, sent_at: str, id_: str, secrets: Mapping[str, str]) -> di
     return {"x-sig": base64.b64encode(proof).decode(), "x-time": sent_at, "x-id": id_}
 
 
+def _pairs(body: bytes, sent_at: str, _id: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    proof = mac(secrets["HMAC_KEY"], f"{sent_at}.".encode() + body).hex()
+    return {"x-pairs": f"t={sent_at},v1={proof}"}
+
+
 def _bearer(_body: bytes, _sent_at: str, id_: str, secrets: Mapping[str, str]) -> dict[str, str]:
     return {"authorization": f"Bearer {secrets['TOKEN']}", "idempotency-key": id_}
 
@@ -223,6 +241,7 @@ _SIGNERS: dict[str, _Signer] = {
     "grafana": _grafana,
     "slack": _slack,
     "hmac": _hmac,
+    "pairs": _pairs,
     "bearer": _bearer,
     "basic": _basic,
     "token": _token,
@@ -450,7 +469,7 @@ def _tampered(sent: Sent) -> Sent:
 
 
 def _elsewhere(sent: Sent) -> Sent:
-    names = ("tick", "nowhere", f"{sent.route}x", f"{sent.route}/", STRANGER, "")
+    names = ("tick", "nowhere", f"{sent.route}x", f"{sent.route}//", STRANGER, "")
     return replace(sent, route=names[len(sent.body) % len(names)])
 
 

@@ -8,6 +8,7 @@ import time
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -42,6 +43,8 @@ MEMORY_BYTES = 64 * 1024 * 1024
 EXAMPLES = 150
 JSON = {"content-type": "application/json"}
 SIGNED_ROUTES = ("standard", "github", "grafana", "slack", "hmac", "bearer", "basic", "token")
+
+HMAC_ROUTES = ("standard", "github", "grafana", "slack", "hmac", "pairs")
 
 few_seconds = settings(
     max_examples=EXAMPLES,
@@ -184,3 +187,33 @@ def test_a_hard_body_is_answered_in_time() -> None:
 
     assert ran.returncode == 0, ran.stderr
     assert "no law broken" in ran.stdout
+
+
+def _results(outcome: Outcome) -> list[dict[str, Any]]:
+    results: list[dict[str, Any]] = json.loads(outcome.answer["body"])["results"]
+    return results
+
+
+@few_seconds
+@given(
+    sent=verified_sendings().filter(lambda sent: sent.route in HMAC_ROUTES),
+    front=st.sampled_from(sorted(FRONTS)),
+    content_type=st.sampled_from(CONTENT_TYPES),
+    prefix=st.sampled_from(("", "/other")),
+    id_=st.sampled_from((None, "another-id")),
+)
+def test_changing_what_is_not_signed_makes_no_second_task(  # noqa: PLR0913, PLR0917 - all that is not signed
+    webhook: Target, sent: Sent, front: str, content_type: str, prefix: str, id_: str | None
+) -> None:
+    """Content type, query, unsigned headers, path and front: no other request either."""
+    first = _results(webhook.deliver(http_api(sent)))
+    changed = replace(sent, prefix=prefix, query={"any": "thing"}).but(
+        content_type=content_type, x_github_delivery=id_, idempotency_key=id_
+    )
+
+    second = _results(webhook.deliver(FRONTS[front](changed)))
+
+    if any(result["status"] in {"created", "duplicate"} for result in first):
+        known = [result["request"] for result in first]
+        assert "created" not in {result["status"] for result in second}
+        assert all(result["request"] in known for result in second if result["request"] is not None)

@@ -133,6 +133,7 @@ class Coming:
         outcome = webhook.handle(app, self._delivery(), deadline)
         if isinstance(outcome, webhook.Accepted):
             return outcome.report.results
+        assert isinstance(outcome, webhook.Refusal)
         assert outcome.status == 503, outcome
         return None
 

@@ -19,6 +19,7 @@ FLOORS = (
     "webhooks credentials",
     "cached",
     "models settings",
+    "proxies",
     "clock errors",
 )
 """From the top down: folders, and the modules that stand beside them. `oncetask` itself is empty, and nobody
@@ -29,9 +30,10 @@ HOMES = {
     "darabonba": {"alibaba.tea"},
     "alibabacloud_tea_openapi": {"alibaba.tea"},
     "alibabacloud_credentials": {"alibaba.tea"},
+    "certifi": {"alibaba.tea"},
     "requests": {"alibaba.tea"},
     "urllib3": {"alibaba.tea"},
-    "jmespath": {"routing.routes"},
+    "jmespath": {"routing.expressions"},
     "aws_lambda_powertools": {"handlers.telemetry"},
     "sqlite3": {"ledger.sqlite"},
     "tomllib": {"routing.routes"},

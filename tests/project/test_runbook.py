@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from local.command import oncetask
 from local.ledger import ACTIONS
 from local.tools import PROJECT
 from oncetask.errors import Code, Kind
@@ -121,7 +122,9 @@ def vocabulary() -> str:
     sources = sorted((PROJECT / "src" / "oncetask").rglob("*.py"))
     others = [
         "template.yml",
-        "README.md",
+        "docs/results.md",
+        "docs/routes.md",
+        "docs/settings.md",
         "src/routes.toml",
         "local/ledger.py",
         "Makefile",
@@ -179,14 +182,17 @@ def test_every_code_word_exists(path: Path) -> None:
 
 
 @each_page
-def test_every_command_of_make_exists(path: Path) -> None:
-    """Targets, and what `make ledger` can do."""
+def test_every_command_exists(path: Path) -> None:
+    """Targets of make, commands of `oncetask`, and what its ledger can do."""
     makefile = read(PROJECT / "Makefile")
     targets = set(re.findall(r"(?:`|^ *)make ([a-z]+)", read(path), re.MULTILINE))
 
-    assert targets
+    commands = set(re.findall(r"[.]/oncetask ([a-z]+)", read(path)))
+
+    assert targets | commands
     assert {target for target in targets if f"\n{target}:" not in makefile} == set()
-    assert set(re.findall(r"CMD=([a-z-]+)", read(path))) <= set(ACTIONS)
+    assert commands <= set(oncetask.commands)
+    assert set(re.findall(r"[.]/oncetask ledger ([a-z-]+)", read(path))) <= set(ACTIONS)
 
 
 @each_page

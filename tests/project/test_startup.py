@@ -55,6 +55,32 @@ from oncetask.handlers import {name}
 print(json.dumps([gc.isenabled(), gc.get_freeze_count()]))
 """
 
+PLUGINS = """
+import sys, warnings
+warnings.simplefilter("error")  # pydantic warns of plugins that fail
+sys.path.append({folder!r})
+from oncetask.handlers import {name}
+from oncetask.models import ErrorInfo
+ErrorInfo(kind="sender", code="a", message="b")
+print("[]")
+"""
+
+OTHERS_CLASSES = """
+import dataclasses, json, typing
+python = typing.TypedDict, dataclasses.dataclass
+from oncetask.handlers import {name}
+from annotated_types import Gt
+from pydantic_core import core_schema
+
+told = [
+    (typing.TypedDict, dataclasses.dataclass) == python,
+    typing.is_typeddict(core_schema.IntSchema),
+    repr(Gt(1)),
+    Gt.__dataclass_params__.frozen,
+]
+print(json.dumps(told))
+"""
+
 ASYNC = """
 import asyncio, json, os
 from oncetask.alibaba.tea import Client, Config, OpenApiRequest, Params, RuntimeOptions
@@ -84,46 +110,6 @@ print(json.dumps(sorted({
     for name, module in sys.modules.items() if name.startswith(tuple(sys.argv[2:]))
     for value in vars(module).values() if isinstance(value, _Attribute)
 })))
-"""
-
-PYDANTIC = """
-import dataclasses, json, typing, typing_extensions
-python = typing.TypedDict, dataclasses.dataclass
-import oncetask.handlers
-from annotated_types import Gt
-from pydantic import ConfigDict
-from pydantic_core import core_schema
-
-shortcut = not typing.is_typeddict(core_schema.IntSchema), Gt.__repr__ is object.__repr__
-same = typing_extensions.is_typeddict(ConfigDict), Gt(1) == Gt(1), hash(Gt(1)) == hash(Gt(1)), Gt(1) != Gt(2)
-print(json.dumps([shortcut, same, (typing.TypedDict, dataclasses.dataclass) == python]))
-"""
-
-A_NEWER_PYDANTIC = """
-import contextlib, json, sys
-from oncetask.alibaba import lazy_imports as later
-
-quickly = later.unguarded_dataclasses
-
-@contextlib.contextmanager
-def unguarded_dataclasses():
-    with quickly():
-        __import__("annotated_types")
-        yield
-        import typing
-        from pydantic_core import core_schema
-        if not typing.is_typeddict(core_schema.IntSchema):
-            raise {error}("pydantic is not content with that")
-
-later.unguarded_dataclasses = unguarded_dataclasses
-import oncetask.handlers
-left = [name for name in ("annotated_types", "pydantic", "pydantic_core") if name in sys.modules]
-import typing
-from annotated_types import Gt
-from pydantic_core import core_schema
-from oncetask.models import ErrorInfo
-plain = repr(Gt(1)), typing.is_typeddict(core_schema.IntSchema)
-print(json.dumps([left, plain, ErrorInfo(kind="sender", code="a", message="b").code]))
 """
 
 A_NEWER_TEA = """
@@ -168,7 +154,7 @@ def tops(modules: set[str]) -> set[str]:
 
 
 def test_a_refusal_loads_no_ledger_and_no_client(emulator: Emulator) -> None:
-    """Nor what makes tasks, nor a search for pydantic's plugins."""
+    """Nor what makes tasks, nor what pydantic would look for plugins with."""
     (answer,), modules = ran(emulator, "webhook", startup.unverified())
 
     assert answer["statusCode"] == 401
@@ -201,6 +187,23 @@ def test_a_created_task_loads_what_the_synchronous_client_needs(emulator: Emulat
     assert len(emulator.tasks) == 1
     assert tops(modules) >= TEA
     assert not tops(modules) & NOT_FOR_US
+
+
+@pytest.mark.parametrize("name", ["timer", "webhook", "sweep"])
+def test_no_plugin_of_pydantics_is_loaded(name: str, tmp_path: Path) -> None:
+    """The lock holds none; pydantic would look through every installed package for them."""
+    (tmp_path / "a_plugin.py").write_text("raise RuntimeError('loaded')")
+    (tmp_path / "a_plugin-1.dist-info").mkdir()
+    (tmp_path / "a_plugin-1.dist-info" / "METADATA").write_text("Name: a_plugin\nVersion: 1\n")
+    (tmp_path / "a_plugin-1.dist-info" / "entry_points.txt").write_text("[pydantic]\nours = a_plugin\n")
+
+    printed_by(PLUGINS.format(name=name, folder=str(tmp_path)))
+
+
+@pytest.mark.parametrize("name", ["timer", "webhook", "sweep"])
+def test_a_start_changes_no_class_of_others(name: str) -> None:
+    """What python and pydantic give everybody is what they give us."""
+    assert printed_by(OTHERS_CLASSES.format(name=name)) == [True, True, "Gt(gt=1)", True]
 
 
 def test_one_connection_serves_all_events_of_a_process(emulator: Emulator) -> None:
@@ -263,42 +266,9 @@ def test_teas_modules_hold_these_names_only() -> None:
     ]
 
 
-def test_pydantics_modules_hold_these_names_only() -> None:
-    """They are of use to fields that are time zones alone, and none of ours is one."""
-    held = printed_by(NAMES_HELD, "oncetask.handlers.sweep", "pydantic", "annotated_types", "typing_")
-
-    assert held == [
-        "importlib.metadata.entry_points",  # called, where plugins are looked for
-        "zoneinfo.ZoneInfo",  # compared
-        "zoneinfo.ZoneInfoNotFoundError",  # caught, where a text becomes a time zone
-    ]
-
-
-def test_powertools_modules_hold_this_name_only() -> None:
-    """It is called, by whoever traces."""
-    held = printed_by(NAMES_HELD, "oncetask.handlers.sweep", "aws_lambda_powertools")
-
-    assert held == ["aws_lambda_powertools.tracing.Tracer"]
-
-
 def test_where_a_stand_in_is_not_enough_the_import_is_the_plain_one() -> None:
     """Slower, and otherwise the same."""
     assert printed_by(A_NEWER_TEA) == ["aiohttp", "charset_normalizer"]
-
-
-def test_what_pydantic_does_not_make_nobody_misses() -> None:
-    """Its typed dictionaries and dataclasses compare as ever, and everybody else's are Python's own."""
-    shortcut, same, is_pythons_own = printed_by(PYDANTIC)
-
-    assert all(shortcut)
-    assert all(same)
-    assert is_pythons_own
-
-
-@pytest.mark.parametrize("error", ["ImportError", "AttributeError", "TypeError", "RuntimeError"])
-def test_where_unguarded_classes_are_not_enough_the_import_is_the_plain_one(error: str) -> None:
-    """And nothing of the other is left; pydantic's own errors of schemas are RuntimeErrors."""
-    assert printed_by(A_NEWER_PYDANTIC.format(error=error)) == [[], ["Gt(gt=1)", True], "a"]
 
 
 def test_a_stand_in_is_named_inside_and_loaded_outside(
@@ -352,32 +322,3 @@ def test_what_is_loaded_already_has_no_stand_in() -> None:
         import json as within  # noqa: PLC0415 - this is the block
 
     assert within is json
-
-
-def what_fails(plugin: str, *paths: str) -> str:
-    """What pytest says of these tests where that module is imported before anything else; "" if all hold."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", plugin, *paths],
-        cwd=PROJECT,
-        env=os.environ | {"PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"},
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    return done.stdout[-3000:] if done.returncode else ""
-
-
-@pytest.mark.slow
-def test_both_imports_give_the_same_models() -> None:
-    """Settings, routes, schemes, records and results hold with less work and, in every other run, without."""
-    names = ("settings", "routes", "schemes", "models", "settlement")
-
-    assert what_fails("oncetask.handlers", *(f"tests/unit/test_{name}.py" for name in names)) == ""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("first", ["oncetask.alibaba.tea", "alibabacloud_tea_openapi.client"])
-def test_both_imports_give_the_same_client(first: str) -> None:
-    """The contract of the door to Security Center holds with stand-ins and without: whichever comes first."""
-    assert what_fails(first, "tests/contract/test_security_center.py") == ""

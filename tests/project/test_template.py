@@ -49,7 +49,7 @@ ASKING = ("TimerFunction", "WebhookFunction", "SweepFunction")
 """The functions that make tasks; the fourth hands their results on."""
 BUS = {**SECRET, "Results": "eventbridge:results"}
 """A stack that hands its results on."""
-METRICS = {  # README, Metrics
+METRICS = {  # docs/results.md, Metrics
     *(
         "Created",
         "Duplicate",

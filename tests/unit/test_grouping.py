@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from oncetask.ledger.records import Event
 from oncetask.models import Status, TaskRequest, Trigger
-from oncetask.routing.routes import REQUEST_LINE_BYTES
+from oncetask.routing.requests import REQUEST_LINE_BYTES
 from oncetask.submit.grouping import groups, merged_request, targets_of
 from tests.clocks import NOW_S
 

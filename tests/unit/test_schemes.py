@@ -12,7 +12,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from oncetask.webhooks.schemes import Scheme, Verdict, scheme_of, verify
+from oncetask.webhooks.proofs import Verdict
+from oncetask.webhooks.scheme import Scheme
+from oncetask.webhooks.schemes import scheme_of, verify
 
 NOW_S = 1_795_500_000.9
 SENT_AT_S = 1_795_500_000
@@ -268,18 +270,18 @@ def test_a_signature_digest_is_there_exactly_where_an_id_can_be_exchanged(name: 
     verdict = good.verdict()
 
     assert (verdict.signature_digest is not None) == good.scheme.replayable_under_another_id
-    assert good.scheme.replayable_under_another_id == (name in {"github", "hmac-unsigned-id", "hmac-full"})
+    assert good.scheme.replayable_under_another_id == (name in {"github", "hmac-unsigned-id"})
 
 
 @pytest.mark.parametrize("header", [{"x_github_delivery": "other"}, {"x_github_delivery": []}])
 def test_the_digest_is_the_same_under_another_id_and_under_none(
     header: dict[str, str | list[str]],
 ) -> None:
-    """Whoever exchanges or drops an unsigned id still shows the same signature digest."""
+    """Whoever exchanges or drops an unsigned id still shows the same digest of what is signed."""
     replayed = github().but(**header).verdict()
 
     assert replayed.verified
-    assert replayed.signature_digest == hashlib.sha256(mac(BODY)).hexdigest()
+    assert replayed.signature_digest == hashlib.sha256(BODY).hexdigest()
     assert replayed.delivery_id != github().verdict().delivery_id
 
 
@@ -291,12 +293,12 @@ def test_the_digest_does_not_change_with_the_case_of_the_hex() -> None:
 
 
 def test_a_signed_text_cut_in_another_way_shows_the_same_digest() -> None:
-    """Where id and body touch, moving bytes between them cannot pass for a second delivery."""
-    scheme = of_name("hmac", header="X-Sig", id_header="X-Id", signed="{id}{body}")
-    headers = {"x-sig": mac(b"m1a=1&b=2").hex(), "x-id": "m1"}
-    first = Delivery(scheme, headers, body=b"a=1&b=2")
+    """Where the id stands last, moving bytes between it and the body makes no second delivery."""
+    scheme = of_name("hmac", header="X-Sig", id_header="X-Id", signed="{body}.{id}")
+    headers = {"x-sig": mac(b"a.b.m1").hex(), "x-id": "m1"}
+    first = Delivery(scheme, headers, body=b"a.b")
 
-    cut = replace(first.but(x_id="m1a"), body=b"=1&b=2")
+    cut = replace(first.but(x_id="b.m1"), body=b"a")
 
     assert cut.verdict().verified
     assert cut.verdict().signature_digest == first.verdict().signature_digest
@@ -364,7 +366,8 @@ def test_without_a_secret_nobody_is_verified(name: str, secrets: tuple[bytes, ..
 @every_verifying
 def test_another_secret_does_not_verify(name: str) -> None:
     """A delivery made with another secret is a stranger's."""
-    delivery = replace(GOOD[name][0](), secrets=(b"whsec_" + base64.b64encode(OLDER),))
+    other = b"user:other" if name == "basic" else b"whsec_" + base64.b64encode(OLDER)
+    delivery = replace(GOOD[name][0](), secrets=(other,))
 
     assert delivery.verdict() == refused("mismatch")
 
@@ -444,7 +447,7 @@ def test_base64_has_one_spelling(change: Callable[..., str]) -> None:
 
     other = change(proof, "=") if change is not str.swapcase else change(proof)
 
-    assert good.but(x_sig=other).verdict() == refused("mismatch")
+    assert not good.but(x_sig=other).verdict().verified
 
 
 # --- time
@@ -551,7 +554,7 @@ def test_a_good_signature_of_another_version_is_refused(version: str) -> None:
     good = standard_webhooks()
     proof = str(good.headers["webhook-signature"]).removeprefix("v1,")
 
-    assert good.but(webhook_signature=version + proof).verdict() == refused("mismatch")
+    assert not good.but(webhook_signature=version + proof).verdict().verified
 
 
 def test_the_family_that_verified_gives_the_id() -> None:
@@ -787,10 +790,10 @@ def test_a_template_names_what_there_is_once(signed: str, keys: dict[str, Any]) 
 
 
 def test_only_what_proves_its_sender_is_fit_for_host_operations() -> None:
-    """`none` and `token` are not enough to run operations on hosts; every other scheme is."""
-    unfit = {name for name in GOOD if not GOOD[name][0]().scheme.fit_for_host_operations}
+    """Operations on hosts need a signed time: without one, what was once seen can be sent for ever."""
+    fit = {name for name in GOOD if GOOD[name][0]().scheme.signed_time_s == 300}
 
-    assert unfit == {"none", "token-parameter", "token-header"}
+    assert fit == {"standard-webhooks", "svix", "grafana-timed", "slack", "hmac-full"}
 
 
 @pytest.mark.parametrize("key", ["scheme", "secrets"])

@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from oncetask.errors import Code, SecretUnavailable
-from oncetask.webhooks.secrets import FRESH_S, GOOD_S, Found, SecretValues, environment_reader, read_file
+from oncetask.webhooks.secrets import (
+    FAILURE_S,
+    FRESH_S,
+    GOOD_S,
+    Found,
+    SecretValues,
+    environment_reader,
+    read_file,
+)
 from tests.clocks import FakeClock
 
 
@@ -75,16 +83,19 @@ def test_what_was_read_outlives_a_reader_that_fails() -> None:
 
 
 def test_what_could_not_be_had_is_tried_again() -> None:
-    """A failure, and an empty value, are not remembered."""
+    """A failure, and an empty value, are remembered for seconds: strangers must not cause calls."""
     cabinet = Cabinet(there=b"1", empty=b"")
     values = cabinet.secret_values()
     references = ("x:there", "x:gone", "x:empty")
     before = values.find(references)
     cabinet.values |= {"gone": b"2", "empty": b"3"}
+    soon = values.find(references)
+    cabinet.clock.advance(FAILURE_S)
 
     after = values.find(references)
 
-    assert before.values == (b"1",)
+    assert (before.values, soon.values) == ((b"1",), (b"1",))
+    assert cabinet.asked.count("gone") == 2
     assert after.values == (b"1", b"2", b"3")
 
 
@@ -97,8 +108,37 @@ def test_the_other_values_are_given_beside_why_one_is_missing() -> None:
 
 
 def test_an_empty_value_is_no_secret_and_nothing_missing() -> None:
-    """It stands for a place in the rotation that is not used."""
-    assert Cabinet(a=b"1", b=b"").secret_values().find(("x:a", "x:b")) == Found((b"1",), None)
+    """It changes nothing for senders; the operator is told which one it is."""
+    found = Cabinet(a=b"1", b=b"").secret_values().find(("x:a", "x:b"))
+
+    assert found == Found((b"1",), None, ("the secret x:b is not set or empty",))
+
+
+def test_what_can_be_no_key_is_no_secret() -> None:
+    """The scheme says what can be one."""
+    values = Cabinet(a=b"short", b=b"long enough").secret_values()
+
+    found = values.find(("x:a", "x:b"), lambda value: value if len(value) > 8 else None)
+
+    assert found == Found((b"long enough",), None, ("the secret x:a is no key of this scheme",))
+
+
+def test_line_ends_around_a_secret_are_no_part_of_it() -> None:
+    """From wherever it comes; spaces are."""
+    found = Cabinet(a=b"\r\n s \r\n").secret_values().find(("x:a",))
+
+    assert found.values == (b" s ",)
+
+
+def test_the_operator_is_told_once_a_minute() -> None:
+    """Of each route."""
+    cabinet = Cabinet()
+    values = cabinet.secret_values()
+
+    told = [values.is_to_be_told(route) for route in ("r", "r", "s")]
+    cabinet.clock.advance(60)
+
+    assert [*told, values.is_to_be_told("r")] == [True, False, True, True]
 
 
 @pytest.mark.parametrize("cabinet", [Cabinet(a=b""), Cabinet()], ids=["empty", "missing"])
@@ -135,22 +175,11 @@ def test_a_variable_is_its_bytes() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    ("content", "value"),
-    [
-        (b"s", b"s"),
-        (b"s\n", b"s"),
-        (b"s\r\n", b"s"),
-        (b" s \n", b" s "),
-        (b"\n", b""),
-        (b"\xff\x00", b"\xff\x00"),
-    ],
-)
-def test_a_file_is_its_bytes_without_the_lines_end(content: bytes, value: bytes, tmp_path: Path) -> None:
-    """Editors add one; everything else belongs to the secret."""
-    (tmp_path / "secret").write_bytes(content)
+def test_a_file_is_its_bytes(tmp_path: Path) -> None:
+    """Whatever they are."""
+    (tmp_path / "secret").write_bytes(b"\xff\x00 ")
 
-    assert read_file(str(tmp_path / "secret")) == (value,)
+    assert read_file(str(tmp_path / "secret")) == (b"\xff\x00 ",)
 
 
 @pytest.mark.parametrize("name", ["missing", "folder", "null\0character"])

@@ -5,17 +5,15 @@ Facts about Tea: alibabacloud_tea_openapi 0.4.6 `Client.do_request`, darabonba-c
 """
 
 import re
-import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from oncetask.alibaba.fields import code_of, response_of, text_of
+from oncetask.alibaba.session import Exchange
 from oncetask.alibaba.tea import (
     ContentDecodingError,
     CredentialException,
-    HTTPConnection,
-    HTTPSConnection,
     InvalidHeader,
     OldRetryError,
     RetryError,
@@ -33,14 +31,16 @@ LONGEST_RETRY_AFTER_MS = 86_400_000
 
 OUTCOME_OF_CODE: tuple[tuple[Outcome, re.Pattern[str]], ...] = (
     (Outcome.THROTTLED, re.compile(r"Throttling")),
-    (Outcome.CAP_REACHED, re.compile(r".*(Limit|Quota|Exceed)")),
-    (Outcome.LOST, re.compile(r"SignatureNonceUsed$")),
-    (Outcome.REFUSED, re.compile(r"InvalidParameter|IllegalParam|MissingParameter")),
+    (Outcome.REFUSED, re.compile(r"InvalidParameter|InvalidParam$|IllegalParam|HcIllegalParameter$")),
+    (Outcome.REFUSED, re.compile(r"-10[12]$|MissingParameter|missingParam")),
     (Outcome.REFUSED, re.compile(r"Missing(TaskType|TaskName|Param|Source)$")),
     (Outcome.OPERATOR, re.compile(r"InvalidSecurityToken|NoPermission|Forbidden|InvalidAccessKeyId")),
     (Outcome.OPERATOR, re.compile(r"SignatureDoesNotMatch|IncompleteSignature|InvalidTimeStamp")),
+    (Outcome.LOST, re.compile(r"SignatureNonceUsed$")),
+    (Outcome.CAP_REACHED, re.compile(r"-110$|.*(Limit|Quota|Exceed)")),
 )
-"""The first that matches the code's beginning decides, whatever the HTTP status."""
+"""The first that matches the code's beginning decides, whatever the HTTP status: the gateway's words, and the
+product's own numbers (docstrings of alibabacloud-sas20181203 10.3.2; that -110 is the cap is inferred)."""
 
 KIND_OF_OUTCOME = {
     Outcome.CAP_REACHED: Kind.REMOTE,
@@ -94,15 +94,15 @@ class Translator(NamedTuple):
             return self._with_code(Outcome.CAP_REACHED, code, reply.body, reply.status, default=_AT_CAP)
         return self.of_code("GenerateOnceTask", reply.body, reply.status)
 
-    def of_error(self, action: str, error: TeaException, status: int | None) -> Answer:
-        """What a call came to that Tea raised for; `status` is the HTTP answer's, None if there was none.
+    def of_error(self, action: str, error: TeaException, exchange: Exchange) -> Answer:
+        """What a call came to that Tea raised for.
 
         Raises what was wrong before anything was sent: that is a bug.
         """
         if isinstance(error, UnretryableException):
-            return _of_broken_call(error.inner_exception, status)
+            return _of_broken_call(error.inner_exception, exchange)
         body = error.data if isinstance(error.data, dict) else {"Code": error.code}
-        return self.of_code(action, body, status, getattr(error, "retry_after", None))
+        return self.of_code(action, body, exchange.status, getattr(error, "retry_after", None))
 
     def of_code(
         self, action: str, body: Mapping[str, Any], status: int | None, retry_after_ms: int | None = None
@@ -127,6 +127,8 @@ class Translator(NamedTuple):
             return known
         if status is not None and status < HTTPStatus.BAD_REQUEST:
             return None
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            return Outcome.THROTTLED
         return Outcome.LOST if (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR else Outcome.OPERATOR
 
     def _with_code(  # noqa: PLR0913 - each names one part of the answer
@@ -165,7 +167,7 @@ class Translator(NamedTuple):
         return message if advice is None else f"{message}: {advice.format(action=action)}"
 
 
-def _of_broken_call(inner: BaseException | None, status: int | None) -> Answer:
+def _of_broken_call(inner: BaseException | None, exchange: Exchange) -> Answer:
     """What a call without a usable answer came to, by what Tea met inside."""
     match inner:
         case CredentialsUnavailable():
@@ -175,51 +177,23 @@ def _of_broken_call(inner: BaseException | None, status: int | None) -> Answer:
                 Outcome.OPERATOR, Code.CREDENTIALS_UNAVAILABLE, "no access key for Security Center can be had"
             )
         case RetryError() | OldRetryError():
-            return _of_broken_connection(inner.__context__)
-    if status is None and inner is not None:
+            return _of_broken_connection(inner.__context__, exchange)
+    if exchange.status is None and inner is not None:
         raise inner
-    return unreadable(status)
+    return unreadable(exchange.status)
 
 
-def _of_broken_connection(cause: BaseException | None) -> Answer:
-    """Tea makes one class of a refused connection and a lost answer; requests' own exception tells."""
-    links = list(_links(cause))
-    if any(isinstance(link, ssl.SSLCertVerificationError) for link in links):
+def _of_broken_connection(cause: BaseException | None, exchange: Exchange) -> Answer:
+    """By the call's own notes: Tea makes one class of a refused connection and a lost answer, and urllib3 one
+    of a reset before and after the request was sent.
+    """
+    if exchange.certificate_refused:
         return refusal(Outcome.NOT_CONNECTED, Code.NOT_CONNECTED, _CERTIFICATE, kind=Kind.OPERATOR)
-    if any(_is_of_connecting(link) for link in links):
+    if not exchange.connected:
         return refusal(Outcome.NOT_CONNECTED, Code.NOT_CONNECTED, _NOT_CONNECTED)
     if isinstance(cause, ContentDecodingError | InvalidHeader):
         return unreadable()
     return refusal(Outcome.LOST, Code.NO_ANSWER, _NO_ANSWER)
-
-
-_CONNECTING = {HTTPConnection.connect.__code__, HTTPSConnection.connect.__code__}
-
-
-def _is_of_connecting(error: BaseException) -> bool:
-    """Whether it was raised while connecting: name, address, proxy, TLS. Nothing is sent before that ends.
-
-    Its class does not tell: a reset during the TLS handshake looks like one after the request was sent.
-    """
-    trace = error.__traceback__
-    while trace is not None:
-        if trace.tb_frame.f_code in _CONNECTING:
-            return True
-        trace = trace.tb_next
-    return False
-
-
-def _links(error: BaseException | None) -> Iterator[BaseException]:
-    """The exception and everything that it was raised from or holds as its reason.
-
-    Never `__context__`: that also reaches what the caller was handling, which is none of this call's.
-    """
-    ahead: list[object] = [error]
-    while ahead:
-        link = ahead.pop()
-        if isinstance(link, BaseException):
-            yield link
-            ahead += [link.__cause__, getattr(link, "reason", None), *link.args]
 
 
 def refuses_token(reply: Reply | Answer) -> bool:

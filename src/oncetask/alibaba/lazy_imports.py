@@ -9,14 +9,11 @@ loads at once there. Code that needs more inside the block than names meets `Nee
 without a block then. Who is in need of what, and what that gives, is in docs/performance.md.
 """
 
-import dataclasses
 import gc
 import importlib
 import sys
-import typing
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
@@ -55,59 +52,6 @@ def kept_out(*names: str) -> Iterator[None]:
     finally:
         for name in absent:
             del sys.modules[name]
-
-
-@contextmanager
-def or_plainly(*packages: str) -> Iterator[None]:
-    """Where less work is not enough, nothing inside the block was imported of these packages: whoever imports
-    them next does all of it.
-    """
-    try:
-        yield
-    except (ImportError, AttributeError, TypeError, RuntimeError):  # whatever less work comes to
-        for name in [name for name in sys.modules if name.partition(".")[0] in packages]:
-            del sys.modules[name]
-
-
-@contextmanager
-def plain_typed_dicts() -> Iterator[None]:
-    """Inside the block a class derived from `TypedDict` is a plain class of dictionaries.
-
-    What it says of its keys is for type checkers alone, and Python compiles each word of it.
-    """
-    real = typing.TypedDict
-    typing.TypedDict = _PlainDict  # type: ignore[assignment] # a function that is derived from
-    try:
-        yield
-    finally:
-        typing.TypedDict = real
-
-
-class _PlainDict(dict[str, object]):
-    def __init_subclass__(cls, *, total: bool = True) -> None:
-        """`total` is for type checkers, too."""
-
-
-@contextmanager
-def unguarded_dataclasses() -> Iterator[None]:
-    """Inside the block a dataclass is made without what serves its programmers alone: it shows nothing of
-    itself, and a frozen one could be changed. Python compiles both for each class anew.
-    """
-    real = dataclasses.dataclass
-
-    def unguarded(cls: type, *, frozen: bool = False, **options: Any) -> type:  # noqa: ANN401 - see `real`
-        if frozen and options.get("eq", True) and "__hash__" not in vars(cls):
-            options["unsafe_hash"] = True  # that of its fields, as a frozen one has
-        return real(cls, **options | {"repr": False})
-
-    def dataclass(cls: type | None = None, /, **options: Any) -> Any:  # noqa: ANN401 - likewise
-        return partial(unguarded, **options) if cls is None else unguarded(cls, **options)
-
-    dataclasses.dataclass = dataclass
-    try:
-        yield
-    finally:
-        dataclasses.dataclass = real
 
 
 @contextmanager

@@ -1,8 +1,8 @@
-"""Security Center behind one door; `tea` imports and tames the client that stands behind it.
+"""Security Center behind one door.
 
 One client, its keys, its time-outs; it asks for tasks and looks at them. A call goes out at most once: Tea
-has no retry options here, redirects are not followed, and the nonce is ours. Whatever becomes of a create is
-an `Answer`; a query without a usable one raises QueryFailed.
+has no retry options here, redirects are not followed (`session`), and the nonce is ours. Whatever becomes of
+a create is an `Answer`; a query without a usable one raises QueryFailed.
 """
 
 import itertools
@@ -10,8 +10,10 @@ import math
 import re
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
+from urllib.parse import urlsplit
 
 from oncetask.alibaba.answers import Reply, Translator, query_failed, refusal, refuses_token, unreadable
 from oncetask.alibaba.fields import (
@@ -25,21 +27,21 @@ from oncetask.alibaba.fields import (
     tasks_of,
     text_of,
 )
+from oncetask.alibaba.session import CallSession, Exchange, on_the_wire
 from oncetask.alibaba.tea import (
     Client,
     Config,
     CredentialModel,
-    Exchange,
     OpenApiRequest,
     Params,
     RuntimeOptions,
     TeaException,
-    exchange,
 )
 from oncetask.clock import Deadline
 from oncetask.credentials import Credentials, Keys
 from oncetask.errors import Code, CredentialsUnavailable
 from oncetask.models import Answer, Outcome, Progress, Task, TaskRequest
+from oncetask.proxies import Proxies, Proxy
 
 VERSION = "2018-12-03"
 MARGIN_S = 1.0
@@ -89,15 +91,26 @@ class _TeaCredential:
 
 
 class Endpoint(NamedTuple):
-    """Where Security Center listens: host, or host:port, and whether with TLS."""
+    """Where a service listens: host, or host:port, whether with TLS, and the proxy on the way there."""
 
     host: str
     tls: bool = True
+    proxy: Proxy | None = None
+
+    @classmethod
+    def of(cls, url: str, proxies: Proxies) -> Self:
+        """Of a URL without a path."""
+        there = urlsplit(url)
+        return cls(there.netloc, there.scheme == "https", proxies.towards(url))
 
     @property
     def protocol(self) -> str:
         """Tea's word for it."""
         return "HTTPS" if self.tls else "HTTP"
+
+    def session(self) -> CallSession:
+        """Connections towards it, none of them opened yet."""
+        return CallSession(tls=self.tls, proxy=self.proxy)
 
 
 class SecurityCenter:
@@ -117,6 +130,7 @@ class SecurityCenter:
         self._connect_timeout_ms = connect_timeout_ms
         self._read_timeout_ms = read_timeout_ms
         self._last_call_s = 0.0
+        self._session = endpoint.session()
         credential = _TeaCredential(credentials)
         self._translator = Translator(cap_codes, credential.hide)
         self._client = Client(
@@ -136,6 +150,15 @@ class SecurityCenter:
         """The longest that one ask may take: its call, and a second one where keys can be renewed."""
         return self.call_timeout_s() * (2 if self._credentials.renewable else 1)
 
+    def prepare(self, deadline: Deadline) -> None:
+        """Fetch the keys where none are at hand, if there is time; `has_time` tells what is left after it.
+
+        Raises nothing: the next call says why there are no keys. Every call begins with this itself.
+        """
+        if self.has_time(deadline):
+            with suppress(CredentialsUnavailable):
+                self._credentials.keys()
+
     def has_time(self, deadline: Deadline) -> bool:
         """Whether a call may still begin."""
         return deadline.left_s() - MARGIN_S >= SHORTEST_CALL_S
@@ -143,8 +166,12 @@ class SecurityCenter:
     def generate(self, request: TaskRequest, deadline: Deadline) -> Answer:
         """Ask for one task, once; a refused security token is renewed and asked with once more.
 
-        Raises nothing that the service or the network can cause.
+        Where the time is up, or fetching the keys took it, nothing is sent and there is no error. Raises
+        nothing that the service or the network can cause.
         """
+        self.prepare(deadline)
+        if not self.has_time(deadline):
+            return Answer(outcome=Outcome.NOT_CONNECTED)
         reply = self._call("GenerateOnceTask", request.query(), deadline)
         return reply if isinstance(reply, Answer) else self._translator.of_create(reply)
 
@@ -226,6 +253,7 @@ class SecurityCenter:
 
     def _query(self, action: str, query: dict[str, str], deadline: Deadline) -> dict[str, Any]:
         """A query operation's answer. Raises QueryFailed."""
+        self.prepare(deadline)
         if not self.has_time(deadline):
             raise query_failed(refusal(Outcome.LOST, Code.NO_ANSWER, _NO_TIME))
         reply = self._call(action, query, deadline)
@@ -247,15 +275,15 @@ class SecurityCenter:
     def _call_once(self, action: str, query: dict[str, str], deadline: Deadline) -> Reply | Answer:
         clock = deadline.clock
         ends = Deadline.after(_for_call_s(deadline), clock)
-        of_call = Exchange(ends.left_s, on_new_connection=self._has_idled(clock.now_s()))
-        token = exchange.set(of_call)
-        try:
-            reply = self._send(action, query, deadline)
-        except TeaException as error:
-            return self._translator.of_error(action, error, of_call.status)
-        finally:
-            exchange.reset(token)
-            self._last_call_s = deadline.clock.now_s()
+        if self._has_idled(clock.now_s()):
+            self._session.close()
+        with on_the_wire(Exchange(self._session, ends.left_s)) as exchange:
+            try:
+                reply = self._send(action, query, deadline)
+            except TeaException as error:
+                return self._translator.of_error(action, error, exchange)
+            finally:
+                self._last_call_s = clock.now_s()
         return Reply(reply["body"], reply["statusCode"])
 
     def _has_idled(self, now_s: float) -> bool:

@@ -1,20 +1,18 @@
 """Alibaba Cloud STS: keys lent for another cloud's token. By a client of Tea's of its own."""
 
 import re
-from contextvars import Context
 from typing import Any
 
 from oncetask.alibaba.answers import MESSAGE_CHARS, WORD_CHARS
 from oncetask.alibaba.security_center import Endpoint
+from oncetask.alibaba.session import Exchange, on_the_wire
 from oncetask.alibaba.tea import (
     Client,
     Config,
-    Exchange,
     OpenApiRequest,
     Params,
     RuntimeOptions,
     TeaException,
-    exchange,
 )
 from oncetask.clock import Clock, Deadline
 from oncetask.credentials import Keys
@@ -64,18 +62,27 @@ def default_endpoint(region: str) -> str:
 class AlibabaSts:
     """Lends the keys of one role."""
 
-    def __init__(self, endpoint: Endpoint, *, role_arn: str, provider_arn: str, clock: Clock) -> None:
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        *,
+        role_arn: str,
+        provider_arn: str,
+        clock: Clock,
+    ) -> None:
         self._clock = clock
         self._role_arn = role_arn
         self._provider_arn = provider_arn
         self._protocol = endpoint.protocol
+        self._session = endpoint.session()
         self._client = Client(Config(endpoint=endpoint.host, protocol=self._protocol, user_agent="oncetask"))
 
     def assume_role(self, token: str) -> tuple[Keys, str]:
         """Keys, and when they end in ISO 8601. Raises CredentialsUnavailable, which holds no token."""
+        ends = Deadline.after((CONNECT_TIMEOUT_MS + READ_TIMEOUT_MS) / 1000, self._clock)
         try:
-            # A context of its own: the call that waits for these keys has notes on its own exchange there.
-            reply = Context().run(self._send, token)
+            with on_the_wire(Exchange(self._session, ends.left_s)):
+                reply = self._send(token)
         except TeaException as error:
             failure = _failure(error, token)
         else:
@@ -84,8 +91,6 @@ class AlibabaSts:
 
     def _send(self, token: str) -> dict[str, Any]:
         """One unsigned call. The token travels in the body: URLs end in logs and in exceptions."""
-        ends = Deadline.after((CONNECT_TIMEOUT_MS + READ_TIMEOUT_MS) / 1000, self._clock)
-        exchange.set(Exchange(left_s=ends.left_s))
         reply: dict[str, Any] = self._client.call_api(
             Params(
                 action="AssumeRoleWithOIDC",

@@ -7,6 +7,7 @@
 Texts hold names and codes, never a key, a signature or a session token.
 """
 
+import base64
 import http.client
 import json
 import re
@@ -15,12 +16,13 @@ import ssl
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import unquote, urlencode, urlsplit
 from xml.etree import ElementTree as ET
 
 from oncetask.aws.sigv4 import AwsKeys, sign
 from oncetask.clock import Clock
 from oncetask.errors import Code, OnceTaskError
+from oncetask.proxies import DIRECT, Proxies, Proxy
 
 MESSAGE_CHARS = 300
 _JSON_1_0 = {
@@ -76,6 +78,7 @@ class AwsService:
         keys: AwsKeys,
         clock: Clock,
         endpoint_url: str | None = None,
+        proxies: Proxies = DIRECT,
         connect_timeout_s: float = 2.0,
         read_timeout_s: float = 3.0,
     ) -> None:
@@ -83,6 +86,8 @@ class AwsService:
         self.service = service
         self.region = region
         self._url = (endpoint_url or default_endpoint(service, region)).rstrip("/") + "/"
+        self._there = urlsplit(self._url)
+        self._proxy = proxies.towards(self._url)
         self._keys = keys
         self._clock = clock
         self._connect_timeout_s = connect_timeout_s
@@ -162,16 +167,22 @@ class AwsService:
         return True
 
     def _connect(self) -> http.client.HTTPConnection:
-        parts = urlsplit(self._url)
-        connection = self._connection = (
-            http.client.HTTPConnection(parts.netloc, timeout=self._connect_timeout_s)
-            if parts.scheme == "http"
-            else http.client.HTTPSConnection(
-                parts.netloc, timeout=self._connect_timeout_s, context=ssl.create_default_context()
-            )
-        )
+        connection = self._connection = self._new_connection()
         connection.connect()  # http.client itself sets TCP_NODELAY
         connection.sock.settimeout(self._read_timeout_s)
+        return connection
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        """Not connected yet; through a proxy by CONNECT."""
+        there, timeout_s = self._there, self._connect_timeout_s
+        first = self._proxy.place if self._proxy else there.netloc
+        connection = (
+            http.client.HTTPConnection(first, timeout=timeout_s)
+            if there.scheme == "http"
+            else http.client.HTTPSConnection(first, timeout=timeout_s, context=ssl.create_default_context())
+        )
+        if self._proxy is not None:
+            connection.set_tunnel(there.netloc, headers=_authorization(self._proxy))
         return connection
 
     def _drop(self) -> None:
@@ -180,9 +191,9 @@ class AwsService:
         self._connection = None
 
     def _unreachable(self, error: Exception, *, in_doubt: bool, was_idle: bool) -> AwsUnreachable:
-        host = urlsplit(self._url).netloc
+        by = f" through the proxy {self._proxy.place}" if self._proxy else ""
         return AwsUnreachable(
-            f"{self.service} at {host} cannot be reached ({type(error).__name__})",
+            f"{self.service} at {self._there.netloc} cannot be reached{by} ({type(error).__name__})",
             in_doubt=in_doubt,
             was_idle=was_idle,
         )
@@ -193,6 +204,14 @@ class AwsService:
         for value in (self._keys.secret_access_key, self._keys.session_token, self._keys.access_key_id):
             text = text.replace(value, "***") if value else text
         return _SIGNATURE.sub("***", text)[:MESSAGE_CHARS]
+
+
+def _authorization(proxy: Proxy) -> dict[str, str]:
+    """The header that a proxy wants which knows its users."""
+    if proxy.user is None:
+        return {}
+    user_and_password = f"{unquote(proxy.user)}:{unquote(proxy.password or '')}"
+    return {"proxy-authorization": f"Basic {base64.b64encode(user_and_password.encode()).decode()}"}
 
 
 def default_endpoint(service: str, region: str) -> str:

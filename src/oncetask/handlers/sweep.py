@@ -29,7 +29,7 @@ def handler(_event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - any 
 
 def answer(app: App, deadline: Deadline) -> dict[str, Any]:
     """One sweep, logged and counted, also where the ledger fails in the middle of it."""
-    from oncetask.sweep.sweep import SweepReport  # noqa: PLC0415 - once `app.start` has sped pydantic up
+    from oncetask.sweep.sweep import SweepReport  # noqa: PLC0415 - once `app.start` has named no plugins
 
     report = SweepReport()
     try:

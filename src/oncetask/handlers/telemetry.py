@@ -1,5 +1,6 @@
 """Log lines and metrics of one invocation, by Powertools: the only place that emits anything."""
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -7,19 +8,12 @@ from functools import cache
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
-from oncetask.alibaba.lazy_imports import kept_out, left_for_later
+from oncetask.alibaba.lazy_imports import kept_out
 from oncetask.errors import Code, Kind
 from oncetask.models import ErrorInfo, Result, Status
 from oncetask.settings import AwsSettings
 
-with (
-    kept_out("boto3", "botocore"),  # Powertools loads it where the runtime has it, to name itself there
-    left_for_later(
-        "random",
-        "aws_lambda_powertools.tracing",
-        "aws_lambda_powertools.utilities.jmespath_utils",
-    ),
-):
+with kept_out("boto3", "botocore"):  # Powertools loads it where the runtime has it, to name itself there
     from aws_lambda_powertools import Logger
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
@@ -29,7 +23,7 @@ if TYPE_CHECKING:  # a refusal has neither
     from oncetask.sweep.sweep import SweepReport
 
 _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
-_ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError"})
+_ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError", "Unverified"})
 
 
 def emit(report: "Report", settings: AwsSettings) -> list[dict[str, Any]]:
@@ -55,17 +49,41 @@ def emit_sweep(report: "SweepReport", settings: AwsSettings) -> list[dict[str, A
     return documents
 
 
-def emit_refusal(error: ErrorInfo, settings: AwsSettings, *, route: str | None, reason: str) -> None:
+def emit_refusal(
+    error: ErrorInfo, settings: AwsSettings, *, route: str | None, reason: str, is_counted: bool = True
+) -> None:
     """One line, and perhaps a count, for a delivery that became no event.
 
     `route` is a name of the routes file and `reason` our own words: nothing of a stranger's is logged.
     """
     logger = _logger(settings.service, settings.log_level)
     logger.info("refused", code=error.code, route=route, reason=reason)
-    names = ["Unverified"] if error.code == Code.UNVERIFIED else _metrics_of_error(error)
-    _emit_counts(Counter(names), settings)
+    if is_counted:
+        names = ["Unverified"] if error.code == Code.UNVERIFIED else _metrics_of_error(error)
+        _emit_counts_and_routes(Counter(names), settings, route)
+
+
+def emit_handshake(settings: AwsSettings, *, route: str, handshake: str) -> None:
+    """One line for a sender that was told that the URL is ours."""
+    _logger(settings.service, settings.log_level).info("handshake", route=route, handshake=handshake)
+
+
+def emit_secret_faults(faults: Sequence[str], settings: AwsSettings, *, route: str) -> None:
+    """One line and one count for references of a route that no delivery can be verified by."""
+    logger = _logger(settings.service, settings.log_level)
+    logger.warning("secret at fault", route=route, reason="; ".join(faults))
+    _emit_counts_and_routes(Counter(OperatorError=1), settings, route)
+
+
+def _emit_counts_and_routes(counts: Counter[str], settings: AwsSettings, route: str | None) -> None:
+    _emit_counts(counts, settings)
     if route is not None:
-        _emit_counts_of_route(route, Counter(names), settings)
+        _emit_counts_of_route(route, counts, settings)
+
+
+def _in_ascii(line: dict[str, Any]) -> str:
+    """What others wrote moves no terminal's cursor and turns no text round."""
+    return json.dumps(line, separators=(",", ":"), default=str).replace("\x7f", "\\u007f")
 
 
 def emit_handed_on(report: "OutboxReport", settings: AwsSettings) -> None:
@@ -85,7 +103,7 @@ def emit_handed_on(report: "OutboxReport", settings: AwsSettings) -> None:
 
 @cache
 def _logger(service: str, level: str) -> Logger:
-    return Logger(service=service, level=level)
+    return Logger(service=service, level=level, json_serializer=_in_ascii)
 
 
 def _emit_report(report: "Report", settings: AwsSettings) -> None:

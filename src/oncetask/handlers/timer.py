@@ -10,7 +10,8 @@ from oncetask.errors import Code, Rejection
 from oncetask.handlers.telemetry import emit
 from oncetask.ledger.records import Event
 from oncetask.models import Result, Trigger, rejection, results_document
-from oncetask.routing.routes import Origin, Route, events_of_route, events_of_tasks
+from oncetask.routing.events import Origin, events_of_route, events_of_tasks
+from oncetask.routing.routes import Route
 from oncetask.submit.submit import Report
 
 _NAME = r"[0-9A-Za-z._-]+"

@@ -7,18 +7,24 @@ recorded, and only then is anything asked.
 
 import hashlib
 import json
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind, LedgerUnavailable, Rejection, SecretUnavailable, Unavailable
-from oncetask.handlers.telemetry import emit, emit_refusal
+from oncetask.handlers.telemetry import emit, emit_handshake, emit_refusal, emit_secret_faults
 from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document
-from oncetask.routing.routes import Origin, Route, events_of_route
+from oncetask.routing.events import Origin, events_of_route
+from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
+from oncetask.webhooks.handshakes import allowed_origin, answer_to
 from oncetask.webhooks.http import Delivery, Reply
-from oncetask.webhooks.schemes import Scheme, Verdict, verify
+from oncetask.webhooks.proofs import Verdict
+from oncetask.webhooks.scheme import Scheme
+from oncetask.webhooks.schemes import verify
 
 if TYPE_CHECKING:  # a stranger costs little: neither is imported before there is something to record
     from oncetask.ledger.records import Event
@@ -41,26 +47,52 @@ def handler(event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - AWS h
 def answer(app: App, event: object, deadline: Deadline) -> dict[str, Any]:
     """The delivery handled, logged and counted: the answer in the event's own format."""
     outcome = handle(app, event, deadline)
-    if isinstance(outcome, Refusal):
-        emit_refusal(outcome.error, app.settings, route=outcome.route, reason=outcome.reason)
-    else:
-        emit(outcome.report, app.settings)
+    _emit(app, outcome)
     return outcome.reply().answer_to(event)
 
 
-def handle(app: App, event: object, deadline: Deadline) -> "Accepted | Refusal":
+def _emit(app: App, outcome: "Accepted | Answered | Refusal") -> None:
+    if isinstance(outcome, Refusal):
+        is_counted = outcome.error.code != Code.SECRET_UNAVAILABLE or _is_to_be_told(app, outcome.route)
+        emit_refusal(
+            outcome.error,
+            app.settings,
+            route=outcome.route,
+            reason=outcome.reason,
+            is_counted=is_counted,
+        )
+        return
+    if outcome.secret_faults and _is_to_be_told(app, outcome.route):
+        emit_secret_faults(outcome.secret_faults, app.settings, route=outcome.route)
+    if isinstance(outcome, Answered):
+        emit_handshake(app.settings, route=outcome.route, handshake=outcome.handshake)
+    else:
+        emit(outcome.report, app.settings)
+
+
+def _is_to_be_told(app: App, route: str | None) -> bool:
+    return app.secret_values.is_to_be_told(route or "")
+
+
+def handle(app: App, event: object, deadline: Deadline) -> "Accepted | Answered | Refusal":
     """What becomes of a delivery; nothing is raised that a sender, the ledger or a secret can cause."""
     last_ask = Deadline.after(LAST_ASK_S, app.clock)
     route: Route | None = None
     try:
         delivery = Delivery.of(event)
         route = webhook_route(app, delivery)
+        if answered := _answered_options(app, delivery, route):
+            return answered
         request = understood(app, delivery, route)
+        if answered := _answered(request):
+            return answered
         drafts = _drafts(app, request)
         report = app.submitter.submit(drafts, deadline=deadline, last_ask=last_ask)
     except (Rejection, LedgerUnavailable, SecretUnavailable) as error:
         return Refusal.of(error, route)
-    return Accepted(report, knows_only_200=request.scheme.scheme == "slack")
+    return Accepted(
+        report, request.route.name, request.secret_faults, knows_only_200=request.scheme.scheme == "slack"
+    )
 
 
 # -- outcomes -------------------------------------------------------------------------------------
@@ -114,6 +146,8 @@ class Accepted(NamedTuple):
     """
 
     report: "Report"
+    route: str
+    secret_faults: tuple[str, ...]
     knows_only_200: bool
 
     def reply(self) -> Reply:
@@ -123,6 +157,20 @@ class Accepted(NamedTuple):
             document["error"] = _for_sender(document["error"])
         status = HTTPStatus.OK if self.knows_only_200 else _status_of(self.report.results)
         return Reply(status, _json(results_document(documents)))
+
+
+class Answered(NamedTuple):
+    """A verified handshake: no event, and the one answer that may hold a signature."""
+
+    route: str
+    handshake: str
+    secret_faults: tuple[str, ...]
+    body: str
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    def reply(self) -> Reply:
+        """What the sender is told, in its own form."""
+        return Reply(HTTPStatus.OK, self.body, self.headers)
 
 
 _STATUS_OF_CODE: dict[str, HTTPStatus] = {
@@ -179,6 +227,8 @@ class VerifiedDelivery(NamedTuple):
     verdict: Verdict
     payload: Any
     body: bytes
+    headers: Mapping[str, str | None] = MappingProxyType({})
+    secret_faults: tuple[str, ...] = ()
 
     @property
     def body_id(self) -> str:
@@ -203,30 +253,72 @@ def understood(app: App, delivery: Delivery, route: Route | None) -> VerifiedDel
         raise Rejection(Code.METHOD, "a webhook is delivered by POST")
     body = delivery.body or b""
     if len(body) > BODY_BYTES:
-        raise Rejection(Code.BODY_TOO_LARGE, f"the body has over {BODY_BYTES} bytes")
+        raise _too_large()
     if route is None or route.verify is None:
         raise Unverified("no-route")
-    verdict = _verdict(app, delivery, route.verify, body)
+    verdict, faults = _verdict(app, delivery, route.verify)
     if delivery.body is None:
         raise Rejection(Code.BODY_UNREADABLE, "the body cannot be decoded")
-    payload = parse(delivery.header("content-type"), body)
-    return VerifiedDelivery(route, route.verify, verdict, payload, body)
+    payload = parse(body, delivery.headers, route.media)
+    headers = {name: delivery.header(name) for name in route.headers}
+    return VerifiedDelivery(route, route.verify, verdict, payload, body, headers, faults)
 
 
-def _verdict(app: App, delivery: Delivery, scheme: Scheme, body: bytes) -> Verdict:
-    """Raises Unverified; but SecretUnavailable where a secret that cannot be had might have verified it."""
-    found = app.secret_values.find(scheme.secrets)
-    verdict = verify(
-        scheme,
-        secrets=found.values,
-        headers=delivery.headers,
-        query=delivery.query,
-        body=body,
-        now_s=app.clock.now_s(),
-    )
+def _answered_options(app: App, delivery: Delivery, route: Route | None) -> Answered | None:
+    """The answer to an origin that asks whether it may deliver CloudEvents.
+
+    Raises Rejection, SecretUnavailable.
+    """
+    if delivery.method != "OPTIONS" or route is None or route.verify is None:
+        return None
+    if route.verify.handshake != "cloudevents":
+        return None
+    if len(delivery.body or b"") > BODY_BYTES:
+        raise _too_large()
+    _, faults = _verdict(app, delivery, route.verify)
+    headers = allowed_origin(delivery.header("webhook-request-origin"))
+    if headers is None:
+        raise Rejection(Code.EVENT_NOT_UNDERSTOOD, "WebHook-Request-Origin must be a host's name")
+    return Answered(route.name, "cloudevents", faults, "", headers)
+
+
+def _answered(request: VerifiedDelivery) -> Answered | None:
+    handshake = request.scheme.handshake
+    told = answer_to(handshake, request.payload, request.verdict.key)
+    if handshake is None or told is None:
+        return None
+    return Answered(request.route.name, handshake, request.secret_faults, _json(told))
+
+
+def _too_large() -> Rejection:
+    return Rejection(Code.BODY_TOO_LARGE, f"the body has over {BODY_BYTES} bytes")
+
+
+def _verdict(app: App, delivery: Delivery, scheme: Scheme) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict that it holds, and which of the route's secrets are at fault.
+
+    Raises Unverified; but SecretUnavailable where a secret that cannot be had might have verified it. What
+    is not well formed costs no look at any secret.
+    """
+
+    def verdict_by(secrets: tuple[bytes, ...]) -> Verdict:
+        return verify(
+            scheme,
+            secrets=secrets,
+            headers=delivery.headers,
+            query=delivery.query,
+            body=delivery.body or b"",
+            now_s=app.clock.now_s(),
+        )
+
+    shape = verdict_by(())
+    if not shape.is_well_formed:
+        raise Unverified(shape.reason or "refused")
+    found = app.secret_values.find(scheme.secrets, scheme.key_of)
+    verdict = verdict_by(found.values)
     if not verdict.verified:
         raise found.missing or Unverified(verdict.reason or "refused")
-    return verdict
+    return verdict, found.faults
 
 
 def drafts_of(request: VerifiedDelivery, delivery_id: str, now_s: float) -> "list[Event | Result]":
@@ -240,7 +332,7 @@ def drafts_of(request: VerifiedDelivery, delivery_id: str, now_s: float) -> "lis
         by_body_hash=delivery_id == request.body_id,
     )
     try:
-        return events_of_route(route, request.payload, origin, most_items=ITEMS)
+        return events_of_route(route, request.payload, origin, headers=request.headers, most_items=ITEMS)
     except Rejection as error:
         if error.code is Code.TOO_MANY_ITEMS:
             raise

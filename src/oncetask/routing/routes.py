@@ -1,20 +1,11 @@
-"""The routes file, checked once; and payload to events by its rules. Pure: no clock, no ledger.
+"""The routes file, checked once: every key of it, and the words for what is wrong."""
 
-The only module that knows JMESPath. Every expression is compiled at start; a call of an unknown
-function, or with too few arguments, is found there and not at the first alert.
-"""
-
-import hashlib
-import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, Self
 
-import jmespath
-from jmespath.exceptions import JMESPathError
-from jmespath.functions import Functions
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -27,37 +18,30 @@ from pydantic import (
     model_validator,
 )
 
-from oncetask.errors import Code, Rejection, SettingsError
-from oncetask.models import (
-    RUNS_ON_HOSTS,
-    Result,
-    Status,
-    TaskRequest,
-    Trigger,
-    compact_json,
-    ignored,
-    rejection,
-)
-from oncetask.webhooks.body import is_deeper_than
-from oncetask.webhooks.schemes import Scheme, scheme_of
+from oncetask.errors import SettingsError
+from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
+from oncetask.routing.expressions import Expression
+from oncetask.webhooks.scheme import HeaderName, Scheme
+from oncetask.webhooks.schemes import scheme_of
 
-if TYPE_CHECKING:  # the ledger is not imported before there is something to record
-    from oncetask.ledger.records import Event
-
-EVENT_ID_BYTES = 512
-REQUEST_LINE_BYTES = 8000
-"""Param travels in the query string; the gateway's own limit is not documented, so ours is cautious."""
-PARAM_LEVELS = 64
-"""How deep Param may nest: the ledger's and the log's own JSON ends at some 200 levels."""
 WEEK_S = 604_800
 DAY_S = 86_400
 LONGEST_S = 100 * 365 * DAY_S
 """What a database's integer and a date still hold."""
 SOURCE = "oncetask"
+HOST_OPERATIONS_TOLERANCE_S = 300
+"""The oldest signed time that may ask for operations on hosts."""
 
 _ROUTE_NAME = re.compile(r"[a-z0-9-]{1,64}")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_TARGET = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_SCHEDULE = re.compile(
+    r"cron\((?:[0-9A-Za-z*?,/#-]+ ){5}[0-9*,/-]+\)"
+    r"|rate\((?:1 (?:minute|hour|day)|(?!1 )[1-9][0-9]* (?:minutes|hours|days))\)"
+    r"|at\(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\)",
+    re.ASCII,
+)
+"""The three forms of EventBridge Scheduler."""
+_ZONE = re.compile(r"[A-Za-z0-9_+-]+(?:/[A-Za-z0-9_+-]+)*")
 _REQUEST_KEYS = frozenset(
     {
         "task_type",
@@ -70,69 +54,6 @@ _REQUEST_KEYS = frozenset(
         "param_from",
     }
 )
-_SEARCH_FAILS_WITH = (
-    JMESPathError,
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    AttributeError,
-    LookupError,
-    RecursionError,
-)
-"""JMESPath's own errors, and what its functions let through on odd data."""
-
-
-class Expression:
-    """A JMESPath expression, compiled."""
-
-    def __init__(self, text: str) -> None:
-        """Raises ValueError where it cannot be compiled, or has a call that can never work."""
-        self.text = text
-        try:
-            self._compiled = jmespath.compile(text)
-        except (ValueError, RecursionError):  # JMESPathError, and `int` of too many digits
-            raise ValueError("this is no JMESPath expression") from None
-        _check_calls(self._compiled.parsed)
-
-    def search(self, value: object) -> Any:  # noqa: ANN401 - JSON data
-        """What it finds in the value. Raises Rejection ExpressionFailed."""
-        try:
-            return self._compiled.search(value)
-        except _SEARCH_FAILS_WITH as error:
-            raise Rejection(
-                Code.EXPRESSION_FAILED,
-                f"an expression failed on this payload ({type(error).__name__})",
-            ) from error
-
-
-def _check_calls(tree: Any) -> None:  # noqa: ANN401 - JMESPath's tree
-    """JMESPath itself would find these only when it searches."""
-    nodes = [tree]
-    while nodes:
-        node = nodes.pop()
-        inner = [child for child in node["children"] if isinstance(child, dict)]
-        if node["type"] == "expref":
-            raise ValueError("in this JMESPath expression an &expression is not what is wanted there")
-        if node["type"] == "function_expression":
-            inner = _checked_arguments(node["value"], inner)
-        nodes += inner
-
-
-def _checked_arguments(name: str, given: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The call's arguments, with what stands behind each `&` that the function wants."""
-    function = Functions.FUNCTION_TABLE.get(name)
-    if function is None:
-        raise ValueError(f"in this JMESPath expression {name}() is no function")
-    wanted = function["signature"]
-    variadic = bool(wanted) and wanted[-1].get("variadic", False)
-    if len(given) < len(wanted) or (len(given) > len(wanted) and not variadic):
-        raise ValueError(f"in this JMESPath expression {name}() has the wrong number of arguments")
-    for index, argument in enumerate(wanted):
-        if "expref" in argument["types"]:
-            if given[index]["type"] != "expref":
-                raise ValueError(f"in this JMESPath expression {name}() wants an &expression")
-            given[index] = given[index]["children"][0]
-    return given
 
 
 def _compiled(value: object) -> Expression:
@@ -153,6 +74,20 @@ def _json_only(value: object) -> object:
 def _known_task_type(value: str, info: ValidationInfo) -> str:
     if value not in (info.context or {}).get("task_types", ()):
         raise ValueError("this task type is not known; see ONCETASK_EXTRA_TASK_TYPES")
+    return value
+
+
+def _of_scheduler(value: str) -> str:
+    if _SCHEDULE.fullmatch(value) is None:
+        raise ValueError(
+            "must be cron(minute hour day month weekday year), rate(5 minutes) or at(2026-11-24T05:00:00)"
+        )
+    return value
+
+
+def _of_iana(value: str) -> str:
+    if _ZONE.fullmatch(value) is None:
+        raise ValueError("must be a zone of the IANA database, such as Asia/Singapore")
     return value
 
 
@@ -193,6 +128,10 @@ class Route(BaseModel):
     allow: tuple[TaskType, ...] = ()
     keep_s: Annotated[Seconds, Field(ge=600)] | None = None
     expire_s: Annotated[Seconds, Field(ge=1)] = WEEK_S
+    schedule: Annotated[str, AfterValidator(_of_scheduler)] | None = None
+    timezone: Annotated[str, AfterValidator(_of_iana)] | None = None
+    media: Annotated[str, Field(pattern=r"^(json|form|form:.+)$")] = "json"
+    headers: tuple[HeaderName, ...] = ()
     verify: Annotated[Scheme, PlainValidator(scheme_of)] | None = None
 
     @model_validator(mode="after")
@@ -202,14 +141,25 @@ class Route(BaseModel):
             raise ValueError("verify: a webhook's route needs it; scheme `none` must be written out")
         if self.trigger is Trigger.TIMER and self.verify is not None:
             raise ValueError("verify: only a webhook's route has it")
+        self._schedule_fits()
+        for key in {"media", "headers"} & self.model_fields_set:
+            if self.trigger is Trigger.TIMER:
+                raise ValueError(f"{key}: only a webhook's route has it")
         if self.direct:
             self._direct_fits()
         elif self.task_type is None:
             raise ValueError("task_type: a route needs it unless it is direct")
-        if self.targets and (self.target_key in self.param or self.target_key in self.param_from):
+        if self.target_key in self.param_from or (self.targets and self.target_key in self.param):
             raise ValueError("target_key: it is also under param or param_from")
+        self._replays_are_remembered()
         self._host_operations_are_guarded()
         return self
+
+    def _schedule_fits(self) -> None:
+        if self.trigger is not Trigger.TIMER and (self.schedule or self.timezone):
+            raise ValueError(f"{'schedule' if self.schedule else 'timezone'}: only a timer's route has it")
+        if self.timezone and not self.schedule:
+            raise ValueError("timezone: it is that of a schedule, and there is none")
 
     def _direct_fits(self) -> None:
         extra = sorted(_REQUEST_KEYS & self.model_fields_set)
@@ -221,14 +171,24 @@ class Route(BaseModel):
     def _host_operations_are_guarded(self) -> None:
         if RUNS_ON_HOSTS not in (self.task_type, *(self.allow if self.direct else ())):
             return
-        if self.verify is not None and not self.verify.fit_for_host_operations:
+        signed_s = self.verify.signed_time_s if self.verify is not None else 0
+        if signed_s is None or signed_s > HOST_OPERATIONS_TOLERANCE_S:
             raise ValueError(
-                f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs more than token or none"
+                f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs a scheme that signs a time "
+                f"at most {HOST_OPERATIONS_TOLERANCE_S} s old"
             )
         if (self.targets or self.param_from) and RUNS_ON_HOSTS not in self.allow:
             raise ValueError(
                 f'allow: {RUNS_ON_HOSTS} with values of the sender needs allow = ["{RUNS_ON_HOSTS}"]'
             )
+
+    def _replays_are_remembered(self) -> None:
+        tolerance_s = self.verify.signed_time_s if self.verify is not None else None
+        if tolerance_s is None or self.verify is None:
+            return
+        kept_s = self.remembered_s(by_body_hash=self.id is None and not self.verify.gives_ids)
+        if tolerance_s > kept_s:
+            raise ValueError(f"verify.tolerance_s: it is over keep_s, which is {kept_s}")
 
     def remembered_s(self, *, by_body_hash: bool = False) -> int:
         """How long an id is remembered after its event has ended."""
@@ -292,298 +252,3 @@ def _shown(key: object) -> str:
     """A key as one bounded word of a line, whatever TOML's quotes let into it."""
     text = str(key)
     return text if _PLAIN_KEY.fullmatch(text) else ascii(text[:64])
-
-
-class Origin(NamedTuple):
-    """Where a payload came from: what its events' ids and times are made of.
-
-    `changing_keys`: the item's keys that may differ between two deliveries of the same event.
-    """
-
-    trigger: Trigger
-    base_id: str
-    name: str
-    now_s: float
-    by_body_hash: bool = False
-    changing_keys: frozenset[str] = frozenset()
-
-    def bounded(self, event_id: str) -> str:
-        """The id, or its hash where it is too long to be kept. Raises Rejection."""
-        try:
-            encoded = event_id.encode()
-        except UnicodeEncodeError:
-            raise Rejection(Code.EXPRESSION_FAILED, "the event's id is no Unicode text") from None
-        if len(encoded) <= EVENT_ID_BYTES:
-            return event_id
-        return f"{self.trigger}:{self.name}:sha256-{hashlib.sha256(encoded).hexdigest()}"
-
-
-class InlineTask(BaseModel):
-    """A request that the event itself holds: `{TaskType, TaskName?, Param, Source?}`.
-
-    Other keys are let pass: a sender's own id, for the route's `id`, stands among them.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
-
-    TaskType: Text
-    TaskName: Text | None = None
-    Param: Any = None
-    Source: Text | None = None
-
-
-def events_of_route(
-    route: Route, payload: object, origin: Origin, *, most_items: int | None = None
-) -> "list[Event | Result]":
-    """What a payload asks for by its route: new events, and results for what will never be one.
-
-    Raises Rejection where the payload as a whole fails: `when` or `each` does, or gives too many items.
-    """
-    if route.when is not None and route.when.search(payload) is not True:
-        return [_ignored(route, origin)]
-    items = _items(route, payload)
-    if not items:
-        return [_ignored(route, origin)]
-    if most_items is not None and len(items) > most_items:
-        raise Rejection(Code.TOO_MANY_ITEMS, f"`each` gives {len(items)} items, over {most_items}")
-    return [_event_or_rejection(route, item, index, origin) for index, item in enumerate(items)]
-
-
-def events_of_tasks(
-    tasks: Iterable[object], task_types: Sequence[str], origin: Origin
-) -> "list[Event | Result]":
-    """The same for tasks that stand in the event itself, without a route."""
-    return [_inline_event_or_rejection(task, index, task_types, origin) for index, task in enumerate(tasks)]
-
-
-def _items(route: Route, payload: object) -> list[Any]:
-    if route.each is None:
-        return [payload]
-    found = route.each.search(payload)
-    if found is None:
-        return []
-    if not isinstance(found, list):
-        raise Rejection(Code.EXPRESSION_FAILED, "`each` gave something that is no list")
-    return found
-
-
-def _ignored(route: Route, origin: Origin) -> Result:
-    return ignored(
-        trigger=origin.trigger,
-        route=route.name,
-        event_id=origin.bounded(origin.base_id),
-        now_s=origin.now_s,
-    )
-
-
-def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) -> "Event | Result":
-    from oncetask.ledger.records import Event  # noqa: PLC0415 - see the top
-
-    event_id: str | None = None
-    try:
-        event_id = _event_id(route, item, index, origin)
-        request, targets = _request(route, item)
-        return Event(
-            event_id=event_id,
-            status=Status.PENDING,
-            trigger=origin.trigger,
-            route=route.name,
-            item_sha256=None if _is_own_id(route, origin) else _digest(item, origin.changing_keys),
-            request=request,
-            submit=route.submit,
-            target_key=route.target_key if targets else None,
-            max_targets=route.max_targets,
-            order=index,
-            received_s=origin.now_s,
-            due_s=origin.now_s,
-            give_up_s=origin.now_s + route.expire_s,
-            keep_s=route.remembered_s(by_body_hash=origin.by_body_hash and route.id is None),
-        )
-    except Rejection as error:
-        return rejection(
-            error, trigger=origin.trigger, route=route.name, event_id=event_id, now_s=origin.now_s
-        )
-
-
-def _inline_event_or_rejection(
-    task: object, index: int, task_types: Sequence[str], origin: Origin
-) -> "Event | Result":
-    from oncetask.ledger.records import Event  # noqa: PLC0415 - see the top
-
-    event_id: str | None = None
-    try:
-        event_id = origin.bounded(f"{origin.base_id}/{index}")
-        return Event(
-            event_id=event_id,
-            status=Status.PENDING,
-            trigger=origin.trigger,
-            route=None,
-            item_sha256=_digest(task),
-            request=_inline_request(task, task_types),
-            submit="now",
-            order=index,
-            received_s=origin.now_s,
-            due_s=origin.now_s,
-            give_up_s=origin.now_s + WEEK_S,
-            keep_s=WEEK_S,
-        )
-    except Rejection as error:
-        return rejection(error, trigger=origin.trigger, route=None, event_id=event_id, now_s=origin.now_s)
-
-
-# -- ids ------------------------------------------------------------------------------------------
-
-
-def _is_own_id(route: Route, origin: Origin) -> bool:
-    """Whether the event's id is the item's own identity: then the first wins, whatever the second says."""
-    return route.id is not None and (origin.trigger is Trigger.WEBHOOK or route.each is not None)
-
-
-def _event_id(route: Route, item: object, index: int, origin: Origin) -> str:
-    if _is_own_id(route, origin):
-        own = _own_id(route, item)
-        if origin.trigger is Trigger.WEBHOOK:
-            return origin.bounded(f"webhook:{route.name}:{own}")
-        return origin.bounded(f"{origin.base_id}/{own}")
-    return origin.bounded(f"{origin.base_id}/{index}" if route.each else origin.base_id)
-
-
-def _own_id(route: Route, item: object) -> str:
-    found = route.id.search(item) if route.id else None
-    if found is None or found == "":
-        raise Rejection(Code.NO_EVENT_ID, "`id` gave nothing for this item")
-    if isinstance(found, str):
-        return found
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise Rejection(Code.EXPRESSION_FAILED, "`id` gave neither a text nor a number")
-    try:
-        return compact_json(found)
-    except ValueError:
-        raise Rejection(Code.EXPRESSION_FAILED, "`id` gave a number that JSON cannot carry") from None
-
-
-def _digest(item: object, changing_keys: frozenset[str] = frozenset()) -> str:
-    """SHA-256 of the item as canonical JSON. Raises Rejection."""
-    if changing_keys and isinstance(item, dict):
-        item = {key: value for key, value in item.items() if key not in changing_keys}
-    try:
-        canonical = json.dumps(item, sort_keys=True, separators=(",", ":"))
-    except (ValueError, RecursionError):
-        raise Rejection(Code.EVENT_NOT_UNDERSTOOD, "the item holds what JSON cannot carry") from None
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-# -- requests -------------------------------------------------------------------------------------
-
-
-def _request(route: Route, item: object) -> tuple[TaskRequest, bool]:
-    """The item's request, and whether it has targets. Raises Rejection."""
-    if route.task_type is None:
-        return _inline_request(item, route.allow), False
-    param = dict(route.param)
-    for key, expression in route.param_from.items():
-        value = expression.search(item)
-        if value is not None:
-            param[key] = value
-    if route.targets is not None:
-        param[route.target_key] = ",".join(_targets(route, item))
-    request = _checked_request(route.task_type, route.task_name, param, route.source)
-    return request, route.targets is not None
-
-
-def _targets(route: Route, item: object) -> list[str]:
-    """Unique, in order of arrival. Raises Rejection."""
-    found = route.targets.search(item) if route.targets else None
-    texts = [found] if isinstance(found, str) else found
-    if texts is None:
-        texts = []
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        raise Rejection(Code.EXPRESSION_FAILED, "`targets` gave neither a text nor a list of texts")
-    targets = list(dict.fromkeys(part for text in texts for raw in text.split(",") if (part := raw.strip())))
-    if not targets:
-        raise Rejection(Code.NO_TARGETS, "`targets` gave no target for this item")
-    if not all(_TARGET.fullmatch(target) for target in targets):
-        raise Rejection(Code.BAD_TARGET, "a target is 1 to 128 of letters, digits and . _ : -")
-    if len(targets) > route.max_targets:
-        raise Rejection(
-            Code.TOO_MANY_TARGETS,
-            f"the item has {len(targets)} targets, over max_targets of {route.max_targets}",
-        )
-    return targets
-
-
-def _inline_request(task: object, allowed: Sequence[str]) -> TaskRequest:
-    try:
-        given = InlineTask.model_validate(task, strict=True)
-    except ValidationError:
-        raise Rejection(
-            Code.EVENT_NOT_UNDERSTOOD,
-            "a task is an object of TaskType, Param and perhaps TaskName and Source",
-        ) from None
-    if given.TaskType not in allowed:
-        raise Rejection(Code.TASK_TYPE_NOT_ALLOWED, "this task type may not be asked for here")
-    return _checked_request(given.TaskType, given.TaskName, _inline_param(given.Param), given.Source)
-
-
-def _inline_param(param: object) -> dict[str, Any]:
-    if isinstance(param, str):
-        try:
-            param = json.loads(param, parse_constant=_no_constant)
-        except (ValueError, RecursionError):
-            raise Rejection(Code.BAD_PARAM, "Param is neither an object nor its JSON text") from None
-    if not isinstance(param, dict):
-        raise Rejection(Code.BAD_PARAM, "Param is neither an object nor its JSON text")
-    return param
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(name)
-
-
-def _checked_request(
-    task_type: str, task_name: str | None, param: dict[str, Any], source: str | None
-) -> TaskRequest:
-    """The request, if it can be sent and kept as it is. Raises Rejection BadParam or RequestTooLarge."""
-    check = _PARAM_CHECKS.get(task_type)
-    if check is not None:
-        check(param)
-    try:
-        request = TaskRequest(
-            task_type=task_type, task_name=task_name or task_type, param=param, source=source or SOURCE
-        )
-        size_bytes = request.line_bytes()
-    except (ValueError, RecursionError):  # numbers that are none, lone surrogates
-        raise Rejection(Code.BAD_PARAM, "Param holds what JSON cannot carry") from None
-    if size_bytes > REQUEST_LINE_BYTES:
-        raise Rejection(
-            Code.REQUEST_TOO_LARGE,
-            f"the request line would have {size_bytes} bytes, over {REQUEST_LINE_BYTES}",
-        )
-    if is_deeper_than(PARAM_LEVELS, param):
-        raise Rejection(Code.BAD_PARAM, f"Param nests deeper than {PARAM_LEVELS} levels")
-    return request
-
-
-def _check_problem_check(param: Mapping[str, Any]) -> None:
-    mode = param.get("mode")
-    if isinstance(mode, bool) or not isinstance(mode, int):
-        raise Rejection(Code.BAD_PARAM, "CLIENT_PROBLEM_CHECK needs Param.mode, an integer")
-    _check_texts(param, "CLIENT_PROBLEM_CHECK", "problemType", "uuids")
-
-
-def _check_assets_collection(param: Mapping[str, Any]) -> None:
-    _check_texts(param, "ASSETS_COLLECTION", "items")
-
-
-def _check_texts(param: Mapping[str, Any], task_type: str, *keys: str) -> None:
-    for key in keys:
-        value = param.get(key)
-        if not isinstance(value, str) or not value.strip():
-            raise Rejection(Code.BAD_PARAM, f"{task_type} needs Param.{key}, a text that is not empty")
-
-
-_PARAM_CHECKS = {
-    "CLIENT_PROBLEM_CHECK": _check_problem_check,
-    "ASSETS_COLLECTION": _check_assets_collection,
-}
-"""The two shapes that are public; every other Param is any JSON object."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from oncetask.ledger.records import Event
 from oncetask.models import TaskRequest, encoded_bytes
-from oncetask.routing.routes import REQUEST_LINE_BYTES
+from oncetask.routing.requests import REQUEST_LINE_BYTES
 
 _COMMA_BYTES = encoded_bytes(",")
 

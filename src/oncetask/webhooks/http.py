@@ -37,8 +37,8 @@ class Delivery:
 
     @property
     def route(self) -> str | None:
-        """The last segment of `{any prefix}/webhooks/{route}`."""
-        prefix, _, name = self.path.rpartition("/")
+        """The last segment of `{any prefix}/webhooks/{route}`; a slash behind it changes nothing."""
+        prefix, _, name = self.path.removesuffix("/").rpartition("/")
         return name if prefix.rpartition("/")[2] == "webhooks" else None
 
     def header(self, name: str) -> str | None:

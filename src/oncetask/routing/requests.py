@@ -1,0 +1,148 @@
+"""From a route and an item to the request that is sent, checked where its shape is public."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from oncetask.errors import Code, Rejection
+from oncetask.models import TaskRequest
+from oncetask.routing.routes import SOURCE, Route, Text
+from oncetask.webhooks.body import is_deeper_than
+
+REQUEST_LINE_BYTES = 8000
+"""Param travels in the query string; the gateway's own limit is not documented, so ours is cautious."""
+PARAM_LEVELS = 64
+"""How deep Param may nest: the ledger's and the log's own JSON ends at some 200 levels."""
+
+_TARGET = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+
+class InlineTask(BaseModel):
+    """A request that the event itself holds: `{TaskType, TaskName?, Param, Source?}`.
+
+    Other keys are let pass: a sender's own id, for the route's `id`, stands among them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore", hide_input_in_errors=True, defer_build=True)
+
+    TaskType: Text
+    TaskName: Text | None = None
+    Param: Any = None
+    Source: Text | None = None
+
+
+def request_of(route: Route, item: object) -> tuple[TaskRequest, bool]:
+    """The item's request, and whether it has targets. Raises Rejection."""
+    if route.task_type is None:
+        return inline_request(item, route.allow), False
+    param = dict(route.param)
+    for key, expression in route.param_from.items():
+        value = expression.search(item)
+        if value is not None:
+            param[key] = value
+    if route.targets is not None:
+        param[route.target_key] = ",".join(_targets(route, item))
+    request = _checked_request(route.task_type, route.task_name, param, route.source)
+    return request, route.targets is not None
+
+
+def _targets(route: Route, item: object) -> list[str]:
+    """Unique, in order of arrival. Raises Rejection."""
+    found = route.targets.search(item) if route.targets else None
+    texts = [found] if isinstance(found, str) else found
+    if texts is None:
+        texts = []
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        raise Rejection(Code.EXPRESSION_FAILED, "`targets` gave neither a text nor a list of texts")
+    targets = list(dict.fromkeys(part for text in texts for raw in text.split(",") if (part := raw.strip())))
+    if not targets:
+        raise Rejection(Code.NO_TARGETS, "`targets` gave no target for this item")
+    if not all(_TARGET.fullmatch(target) for target in targets):
+        raise Rejection(Code.BAD_TARGET, "a target is 1 to 128 of letters, digits and . _ : -")
+    if len(targets) > route.max_targets:
+        raise Rejection(
+            Code.TOO_MANY_TARGETS,
+            f"the item has {len(targets)} targets, over max_targets of {route.max_targets}",
+        )
+    return targets
+
+
+def inline_request(task: object, allowed: Sequence[str]) -> TaskRequest:
+    """The request that stands in the item itself, of one of these task types. Raises Rejection."""
+    try:
+        given = InlineTask.model_validate(task, strict=True)
+    except ValidationError:
+        raise Rejection(
+            Code.EVENT_NOT_UNDERSTOOD,
+            "a task is an object of TaskType, Param and perhaps TaskName and Source",
+        ) from None
+    if given.TaskType not in allowed:
+        raise Rejection(Code.TASK_TYPE_NOT_ALLOWED, "this task type may not be asked for here")
+    return _checked_request(given.TaskType, given.TaskName, _inline_param(given.Param), given.Source)
+
+
+def _inline_param(param: object) -> dict[str, Any]:
+    if isinstance(param, str):
+        try:
+            param = json.loads(param, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            raise Rejection(Code.BAD_PARAM, "Param is neither an object nor its JSON text") from None
+    if not isinstance(param, dict):
+        raise Rejection(Code.BAD_PARAM, "Param is neither an object nor its JSON text")
+    return param
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(name)
+
+
+def _checked_request(
+    task_type: str, task_name: str | None, param: dict[str, Any], source: str | None
+) -> TaskRequest:
+    """The request, if it can be sent and kept as it is. Raises Rejection BadParam or RequestTooLarge."""
+    check = _PARAM_CHECKS.get(task_type)
+    if check is not None:
+        check(param)
+    try:
+        request = TaskRequest(
+            task_type=task_type, task_name=task_name or task_type, param=param, source=source or SOURCE
+        )
+        size_bytes = request.line_bytes()
+    except (ValueError, RecursionError):  # numbers that are none, lone surrogates
+        raise Rejection(Code.BAD_PARAM, "Param holds what JSON cannot carry") from None
+    if size_bytes > REQUEST_LINE_BYTES:
+        raise Rejection(
+            Code.REQUEST_TOO_LARGE,
+            f"the request line would have {size_bytes} bytes, over {REQUEST_LINE_BYTES}",
+        )
+    if is_deeper_than(PARAM_LEVELS, param):
+        raise Rejection(Code.BAD_PARAM, f"Param nests deeper than {PARAM_LEVELS} levels")
+    return request
+
+
+def _check_problem_check(param: Mapping[str, Any]) -> None:
+    mode = param.get("mode")
+    if isinstance(mode, bool) or not isinstance(mode, int):
+        raise Rejection(Code.BAD_PARAM, "CLIENT_PROBLEM_CHECK needs Param.mode, an integer")
+    _check_texts(param, "CLIENT_PROBLEM_CHECK", "problemType", "uuids")
+
+
+def _check_assets_collection(param: Mapping[str, Any]) -> None:
+    _check_texts(param, "ASSETS_COLLECTION", "items")
+
+
+def _check_texts(param: Mapping[str, Any], task_type: str, *keys: str) -> None:
+    for key in keys:
+        value = param.get(key)
+        if not isinstance(value, str) or not value.strip():
+            raise Rejection(Code.BAD_PARAM, f"{task_type} needs Param.{key}, a text that is not empty")
+
+
+_PARAM_CHECKS = {
+    "CLIENT_PROBLEM_CHECK": _check_problem_check,
+    "ASSETS_COLLECTION": _check_assets_collection,
+}
+"""The two shapes that are public; every other Param is any JSON object."""
