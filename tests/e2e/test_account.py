@@ -25,6 +25,7 @@ from oncetask.aws.events import DETAIL_TYPE, SOURCE
 from tests.e2e.ministack import Account, ministack, until
 from tests.installed import installed
 from tests.project.template_expansion import gates
+from tests.project.test_recipes import rules
 
 TOKEN = "a-token-of-alertmanager"
 SECRET = "whsec_" + "c2VjcmV0IG9mIGNoZWNrLWhvc3Q="
@@ -108,6 +109,7 @@ class Stack:
     account: Account
     emulator: Emulator
     queue_url: str
+    failures_url: str
     names: dict[str, str]
     results: list[dict[str, Any]] = field(default_factory=list)
 
@@ -172,7 +174,9 @@ def stack(
     account: Account, emulator: Emulator, built: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Stack:
     """The template, deployed with its results on a bus."""
-    queue_url = _queue_behind_the_bus(account)
+    account.call("events", "AWSEvents.CreateEventBus", {"Name": "results"})
+    queue_url = _queue_behind_the_bus(account, "seen", {"source": [SOURCE]})
+    failures_url = _queue_behind_the_bus(account, "failures", rules()["MailOfFailures"])
     key = {"ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID, "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET}
     secret = {"Name": "oncetask/security-center", "SecretString": json.dumps(key)}
     made = account.call(
@@ -192,31 +196,37 @@ def stack(
         "Results": "eventbridge:results",
     }
     account.deploy(template.expansion, parameters)
-    return Stack(account, emulator, queue_url, account.resources())
+    return Stack(account, emulator, queue_url, failures_url, account.resources())
 
 
-def _queue_behind_the_bus(account: Account) -> str:
-    """The rule of docs/recipes.md, with a queue for its target."""
-    account.call("events", "AWSEvents.CreateEventBus", {"Name": "results"})
-    made = account.call("sqs", "AmazonSQS.CreateQueue", {"QueueName": "seen"})
-    rule = {"Name": "seen", "EventBusName": "results", "EventPattern": json.dumps({"source": [SOURCE]})}
+def _queue_behind_the_bus(account: Account, name: str, pattern: dict[str, Any]) -> str:
+    """A rule with a queue for its target; the queue's URL."""
+    made = account.call("sqs", "AmazonSQS.CreateQueue", {"QueueName": name})
+    rule = {"Name": name, "EventBusName": "results", "EventPattern": json.dumps(pattern)}
     account.call("events", "AWSEvents.PutRule", rule)
-    arn = f"arn:aws:sqs:{REGION}:000000000000:seen"
-    targets = {"Rule": "seen", "EventBusName": "results", "Targets": [{"Id": "1", "Arn": arn}]}
+    arn = f"arn:aws:sqs:{REGION}:000000000000:{name}"
+    targets = {"Rule": name, "EventBusName": "results", "Targets": [{"Id": "1", "Arn": arn}]}
     account.call("events", "AWSEvents.PutTargets", targets)
     return str(made["QueueUrl"])
 
 
 def test_a_delivery_that_is_asked_for_at_once_comes_out_of_the_bus(stack: Stack) -> None:
-    """Answered `created`; the bus tells that and, when a sweep has seen its task end, `finished`."""
+    """Answered `created`; the bus tells that and, when a sweep has seen its task fail, `finished`: to the rule
+    of docs/recipes.md, too, which picks it alone.
+    """
     answer = stack.check_host("first", "inet-1")
 
     [result] = answer["results"]
     assert result["status"] == "created"
     stack.told(result["event_id"], "created", 20)
-    stack.emulator.finish(result["task_id"])
+    stack.emulator.finish(result["task_id"], "FAIL")
     stack.told(result["event_id"], "finished", A_MINUTE_S)
     assert stack.statuses(result["event_id"])[-2:] == ["created", "finished"]
+    [failure] = stack.account.received(stack.failures_url)
+    assert (failure["detail"]["event_id"], failure["detail"]["finish"]["state"]) == (
+        result["event_id"],
+        "FAIL",
+    )
 
 
 def test_an_alert_that_is_left_to_the_sweep_is_a_task_seconds_later(
