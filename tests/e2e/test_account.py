@@ -211,8 +211,8 @@ def _queue_behind_the_bus(account: Account, name: str, pattern: dict[str, Any]) 
 
 
 def test_a_delivery_that_is_asked_for_at_once_comes_out_of_the_bus(stack: Stack) -> None:
-    """Answered `created`; the bus tells that and, when a sweep has seen its task fail, `finished`: to the rule
-    of docs/recipes.md, too, which picks it alone.
+    """The bus tells `created` and, when a sweep has seen the task fail, `finished`: the rule of docs/recipes.md
+    picks that alone.
     """
     answer = stack.check_host("first", "inet-1")
 

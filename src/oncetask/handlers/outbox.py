@@ -99,14 +99,16 @@ def result_of_row(body: str) -> Result | None:
 def is_new(result: Result, before: Result | None) -> bool:
     """Whether the row tells a result that it did not tell before.
 
-    The one place that knows what makes a result new: a `sequence`, once records count their results.
+    The one place that knows what makes a result new: its `sequence`, where the record counts its results.
     """
-    return before is None or _what_counts(result) != _what_counts(before)
+    return before is None or _mark(result) != _mark(before)
 
 
-def _what_counts(result: Result) -> tuple[object, ...]:
-    error_code = None if result.error is None else result.error.code
-    return result.event_id, result.status, error_code, result.task_id, result.request, result.finish
+def _mark(result: Result) -> object:
+    document = result.document()
+    error = document["error"] or {}
+    told = [document[name] for name in ("event_id", "status", "task_id", "request", "finish")]
+    return document.get("sequence") or [*told, error.get("code")]
 
 
 def _change_of(record: dict[str, Any], now_s: float) -> Change | None:
