@@ -211,9 +211,7 @@ def _queue_behind_the_bus(account: Account, name: str, pattern: dict[str, Any]) 
 
 
 def test_a_delivery_that_is_asked_for_at_once_comes_out_of_the_bus(stack: Stack) -> None:
-    """The bus tells `created` and, when a sweep has seen the task fail, `finished`: the rule of docs/recipes.md
-    picks that alone.
-    """
+    """First `created`; `finished` when a sweep has seen the task fail, which the rule of a recipe picks."""
     answer = stack.check_host("first", "inet-1")
 
     [result] = answer["results"]

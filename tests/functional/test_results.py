@@ -454,9 +454,7 @@ def test_every_result_leaves_in_the_order_of_its_event_and_none_is_invented(  # 
     repeats: list[bool],
 ) -> None:
     """Behind two shards that come in any pace and repeat themselves, and a destination that fails."""
-    one_receiver.faults.clear()
-    one_receiver.bus.clear()
-    one_receiver.queues.clear()
+    one_receiver.forget()
     shards, told = _shards_of(steps)
     one_receiver.faults.extend(faults)
     app = one_receiver.app(results, FakeClock())
