@@ -115,8 +115,8 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: list[str], port: int, **environment: str) -> Iterator[None]:
-    """The server, from its first accepted connection until the block ends."""
+def running(command: list[str], port: int, **environment: str) -> Iterator[int]:
+    """The server's process id, from its first accepted connection until the block ends."""
     process = subprocess.Popen(
         command,
         env=os.environ | environment,
@@ -128,7 +128,7 @@ def running(command: list[str], port: int, **environment: str) -> Iterator[None]
         _until(lambda: process.poll() is not None or _accepts(port))
         if process.poll() is not None:
             raise RuntimeError(f"{Path(command[0]).name} ended with {process.returncode}")
-        yield
+        yield process.pid
     finally:
         process.terminate()
         process.wait(timeout=10)

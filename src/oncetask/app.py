@@ -3,11 +3,12 @@
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache, cached_property
 from pathlib import Path
 from secrets import SystemRandom
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from oncetask.alibaba.lazy_imports import left_for_later, uncollected
 from oncetask.cached import Dated
@@ -23,12 +24,13 @@ from oncetask.errors import (
 from oncetask.models import TASK_TYPES
 from oncetask.proxies import Proxies
 from oncetask.routing.routes import Routes, load_routes
-from oncetask.settings import REGION_HOSTS, Settings
+from oncetask.settings import REGION_HOSTS, AwsSettings, ResultsSettings, Settings, endpoint_url
 from oncetask.webhooks.secrets import FRESH_S, GOOD_S, SecretValues, environment_reader, read_file
 
 if TYPE_CHECKING:  # each is imported where it is made: what a process does not need costs it nothing
     from oncetask.alibaba.security_center import SecurityCenter
     from oncetask.aws.client import AwsService
+    from oncetask.aws.events import Destination, Queue
     from oncetask.aws.sigv4 import AwsKeys
     from oncetask.ledger.ledger import Ledger
     from oncetask.ledger.store import Store
@@ -139,8 +141,72 @@ class App:
 
     def deadline(self, remaining_ms: int | None) -> Deadline:
         """When an invocation ends that has so many milliseconds left."""
-        seconds = UNTIMED_S if remaining_ms is None else remaining_ms / 1000
-        return Deadline.after(seconds, self.clock)
+        return _deadline(remaining_ms, self.clock)
+
+
+class ResultsApp:
+    """What the results function needs, each part made at its first use: no route, no ledger, no Tea."""
+
+    def __init__(
+        self, settings: ResultsSettings, *, environment: Mapping[str, str], clock: Clock | None = None
+    ) -> None:
+        """`environment` is where proxies are found. Nothing is opened yet. Raises SettingsError."""
+        self.settings = settings
+        self.proxies = Proxies(environment)
+        self.clock = clock or SystemClock()
+
+    @cached_property
+    def destination(self) -> "Destination":
+        """Where results go, as ONCETASK_RESULTS says."""
+        from oncetask.aws.events import Bus  # noqa: PLC0415 - only the results function
+
+        kind, _, place = self.settings.results.partition(":")
+        if kind == "sqs":
+            return self._queue(place)
+        return Bus(self._service("events", place, self.settings.eventbridge_endpoint), place)
+
+    @cached_property
+    def dead_letters(self) -> "Queue":
+        """The queue for what cannot be handed on."""
+        return self._queue(self.settings.dead_letters)
+
+    def close(self) -> None:
+        """Release what was opened."""
+        for service in self._services:
+            service.close()
+
+    @cached_property
+    def _services(self) -> "list[AwsService]":
+        return []
+
+    def _queue(self, url: str) -> "Queue":
+        from oncetask.aws.events import Queue  # noqa: PLC0415 - likewise
+
+        there = urlsplit(url)
+        own = endpoint_url(f"{there.scheme}://{there.netloc}")
+        endpoint = self.settings.sqs_endpoint or self.settings.aws_endpoint or own
+        return Queue(self._service("sqs", url, endpoint), url)
+
+    def _service(self, name: str, place: str, endpoint: str | None) -> "AwsService":
+        """The service in the region that the place names, else in the function's own."""
+        from oncetask.aws.client import AwsService  # noqa: PLC0415 - likewise
+        from oncetask.aws.events import region_of  # noqa: PLC0415
+
+        settings = self.settings
+        service = AwsService(
+            name,
+            region=region_of(place) or str(settings.aws_region),
+            keys=_aws_keys(settings, CredentialsUnavailable),
+            clock=self.clock,
+            endpoint_url=endpoint or settings.aws_endpoint,
+            proxies=self.proxies,
+        )
+        self._services.append(service)
+        return service
+
+    def deadline(self, remaining_ms: int | None) -> Deadline:
+        """When an invocation ends that has so many milliseconds left."""
+        return _deadline(remaining_ms, self.clock)
 
 
 @cache
@@ -151,10 +217,20 @@ def start() -> App:
     told so, and what it would look with is not loaded. What has been imported until here is no garbage:
     `handlers` stopped looking for any, and it begins here.
     """
+    return _started(app_of)
+
+
+@cache
+def start_results() -> ResultsApp:
+    """The same for the results function."""
+    return _started(results_app_of)
+
+
+def _started[A](made: Callable[[Mapping[str, str]], A]) -> A:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     with uncollected(), left_for_later("importlib.metadata"):
         try:
-            return app_of(os.environ)
+            return made(os.environ)
         except SettingsError as error:
             sys.exit(f"oncetask cannot start: {error}")
 
@@ -162,6 +238,15 @@ def start() -> App:
 def app_of(environment: Mapping[str, str]) -> App:
     """An app by these variables. Raises SettingsError."""
     return App(Settings.from_environment(environment), environment=environment)
+
+
+def results_app_of(environment: Mapping[str, str]) -> ResultsApp:
+    """A results function's app by these variables. Raises SettingsError."""
+    return ResultsApp(ResultsSettings.from_environment(environment), environment=environment)
+
+
+def _deadline(remaining_ms: int | None, clock: Clock) -> Deadline:
+    return Deadline.after(UNTIMED_S if remaining_ms is None else remaining_ms / 1000, clock)
 
 
 def remaining_ms(context: object) -> int | None:
@@ -241,14 +326,14 @@ def _aws_service(app: App, name: str, endpoint_url: str | None, error: type[Unav
     return AwsService(
         name,
         region=app.settings.aws_region,
-        keys=_aws_keys_of_environment(app.settings, error),
+        keys=_aws_keys(app.settings, error),
         clock=app.clock,
         endpoint_url=endpoint_url or app.settings.aws_endpoint,
         proxies=app.proxies,
     )
 
 
-def _aws_keys_of_environment(settings: Settings, error: type[Unavailable]) -> "AwsKeys":
+def _aws_keys(settings: AwsSettings, error: type[Unavailable]) -> "AwsKeys":
     from oncetask.aws.sigv4 import AwsKeys  # noqa: PLC0415 - only who uses AWS's services needs them
 
     if settings.aws_access_key_id is None or settings.aws_secret_access_key is None:

@@ -49,6 +49,9 @@ unknown region into a host that does not exist."""
 _HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
 _LEDGER = re.compile(r"memory://|sqlite:///.+|dynamodb://[A-Za-z0-9_.-]{3,255}")
 _CREDENTIALS = re.compile(r"env|keyless|secretsmanager:\S+")
+_BUS = re.compile(
+    r"[A-Za-z0-9._/-]{1,256}|arn:[a-z-]+:events:[a-z0-9-]+:\d{12}:event-bus/[A-Za-z0-9._/-]{1,256}"
+)
 _HEADER_VALUE = re.compile(r"[!-~]+")
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 _LINE = re.compile(r"[^\x00-\x1f\ud800-\udfff]{1,1024}")
@@ -92,6 +95,25 @@ def _matching(pattern: re.Pattern[str]) -> AfterValidator:
     return AfterValidator(matching)
 
 
+def _queue_url(value: str) -> str:
+    """A queue's URL, whose host may be asked as an endpoint may. Raises ValueError."""
+    given = urlsplit(value)
+    endpoint_url(f"{given.scheme}://{given.netloc}")
+    if not given.path.strip("/") or given.query or given.fragment or value != value.strip():
+        raise ValueError("it names no queue")
+    return value
+
+
+def _results(value: str) -> str:
+    kind, _, place = value.partition(":")
+    if kind == "sqs":
+        if not _queue_url(place).endswith(".fifo"):
+            raise ValueError("results leave in order, so the queue is a FIFO queue")
+    elif kind != "eventbridge" or _BUS.fullmatch(place) is None:
+        raise ValueError("it has another form")
+    return value
+
+
 def _sendable(value: SecretStr) -> SecretStr:
     """A stray newline at a secret's end would otherwise fail at every call, and only there."""
     if _HEADER_VALUE.fullmatch(value.get_secret_value()) is None:
@@ -110,12 +132,71 @@ _NO_SPACES = "without spaces or line ends"
 _MILLISECONDS = "a whole number of milliseconds from 1 to 900000"
 
 
-class Settings(BaseModel):
-    """The environment's variables under their own names. Each description says what a value must be."""
+class AwsSettings(BaseModel):
+    """What every function reads: the variables of AWS and of Powertools, under their own names.
+
+    Each description says what a value must be. Empty variables count as absent.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True, defer_build=True
     )
+
+    aws_region: Annotated[str, _matching(_NAME)] | None = Field(
+        None,
+        alias="AWS_REGION",
+        description="the AWS region; a dynamodb ledger, secretsmanager, keyless and the results need it",
+    )
+    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID", description="an AWS access key id")
+    aws_secret_access_key: SecretStr | None = Field(
+        None, alias="AWS_SECRET_ACCESS_KEY", description="that key's secret"
+    )
+    aws_session_token: SecretStr | None = Field(
+        None, alias="AWS_SESSION_TOKEN", description="the token of temporary keys"
+    )
+    aws_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL", description=_AN_ENDPOINT)
+    service: Line = Field("oncetask", alias="POWERTOOLS_SERVICE_NAME", description="a name")
+    metrics_namespace: Line = Field("OnceTask", alias="POWERTOOLS_METRICS_NAMESPACE", description="a name")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
+        "INFO",
+        alias="POWERTOOLS_LOG_LEVEL",
+        description="DEBUG, INFO, WARNING, ERROR or CRITICAL",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_typed(cls, given: dict[str, Any]) -> dict[str, Any]:
+        """Without what is empty; lists are split at commas; the level's case is free."""
+        found = {name: value for name, value in given.items() if value != ""}
+        for name in ("ONCETASK_CAP_CODES", "ONCETASK_EXTRA_TASK_TYPES"):
+            if name in found:
+                found[name] = _split_at_commas(found[name])
+        if "POWERTOOLS_LOG_LEVEL" in found:
+            found["POWERTOOLS_LOG_LEVEL"] = str(found["POWERTOOLS_LOG_LEVEL"]).upper()
+        return found
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Self:
+        """The checked settings. Raises SettingsError: one line naming a variable and what it should be."""
+        try:
+            settings = cls.model_validate(dict(environment))
+        except ValidationError as error:
+            variable = str(error.errors(include_input=False)[0]["loc"][0])
+            raise SettingsError(cls._must_be(variable)) from None
+        settings._check_what_depends()
+        return settings
+
+    def _check_what_depends(self) -> None:
+        """What one variable asks of another. Raises SettingsError."""
+
+    @classmethod
+    def _must_be(cls, variable: str) -> str:
+        descriptions = {field.alias: field.description for field in cls.model_fields.values()}
+        return f"{variable} must be {descriptions[variable]}"
+
+
+class Settings(AwsSettings):
+    """What the functions that make tasks, and the command line, read beside those."""
 
     region: Annotated[str, AfterValidator(_known_region)] = Field(
         "ap-southeast-1",
@@ -176,19 +257,6 @@ class Settings(BaseModel):
     extra_task_types: Names = Field(
         (), alias="ONCETASK_EXTRA_TASK_TYPES", description="task types separated by commas"
     )
-    aws_region: Annotated[str, _matching(_NAME)] | None = Field(
-        None,
-        alias="AWS_REGION",
-        description="the AWS region; a dynamodb ledger, secretsmanager and keyless need it",
-    )
-    aws_access_key_id: str | None = Field(None, alias="AWS_ACCESS_KEY_ID", description="an AWS access key id")
-    aws_secret_access_key: SecretStr | None = Field(
-        None, alias="AWS_SECRET_ACCESS_KEY", description="that key's secret"
-    )
-    aws_session_token: SecretStr | None = Field(
-        None, alias="AWS_SESSION_TOKEN", description="the token of temporary keys"
-    )
-    aws_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL", description=_AN_ENDPOINT)
     dynamodb_endpoint: EndpointUrl | None = Field(
         None, alias="AWS_ENDPOINT_URL_DYNAMODB", description=_AN_ENDPOINT
     )
@@ -198,44 +266,14 @@ class Settings(BaseModel):
     )
     ssm_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL_SSM", description=_AN_ENDPOINT)
     function_name: str | None = Field(None, alias="AWS_LAMBDA_FUNCTION_NAME", description="set by AWS Lambda")
-    service: Line = Field("oncetask", alias="POWERTOOLS_SERVICE_NAME", description="a name")
-    metrics_namespace: Line = Field("OnceTask", alias="POWERTOOLS_METRICS_NAMESPACE", description="a name")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = Field(
-        "INFO",
-        alias="POWERTOOLS_LOG_LEVEL",
-        description="DEBUG, INFO, WARNING, ERROR or CRITICAL",
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _as_typed(cls, given: dict[str, Any]) -> dict[str, Any]:
-        """Empty variables count as absent; lists are split at commas; the level's case is free."""
-        found = {name: value for name, value in given.items() if value != ""}
-        for name in ("ONCETASK_CAP_CODES", "ONCETASK_EXTRA_TASK_TYPES"):
-            if name in found:
-                found[name] = _split_at_commas(found[name])
-        if "POWERTOOLS_LOG_LEVEL" in found:
-            found["POWERTOOLS_LOG_LEVEL"] = str(found["POWERTOOLS_LOG_LEVEL"]).upper()
-        return found
-
-    @classmethod
-    def from_environment(cls, environment: Mapping[str, str]) -> Self:
-        """The checked settings. Raises SettingsError: one line naming a variable and what it should be."""
-        try:
-            settings = cls.model_validate(dict(environment))
-        except ValidationError as error:
-            variable = str(error.errors(include_input=False)[0]["loc"][0])
-            raise SettingsError(_must_be(variable)) from None
-        settings._check_what_depends()
-        return settings
 
     def _check_what_depends(self) -> None:
         """What one variable asks of another."""
         if self.function_name is not None and "ledger" not in self.model_fields_set:
-            raise SettingsError(_must_be("ONCETASK_LEDGER"))
+            raise SettingsError(self._must_be("ONCETASK_LEDGER"))
         for variable, value in self._needed().items():
             if value is None:
-                raise SettingsError(_must_be(variable))
+                raise SettingsError(self._must_be(variable))
 
     def _needed(self) -> dict[str, str | None]:
         """The variables that the chosen ledger and credentials cannot do without."""
@@ -249,6 +287,28 @@ class Settings(BaseModel):
         return needed
 
 
-def _must_be(variable: str) -> str:
-    descriptions = {field.alias: field.description for field in Settings.model_fields.values()}
-    return f"{variable} must be {descriptions[variable]}"
+class ResultsSettings(AwsSettings):
+    """What the results function reads beside those: nothing of routes, ledger or Security Center."""
+
+    results: Annotated[str, AfterValidator(_results)] = Field(
+        alias="ONCETASK_RESULTS",
+        description="eventbridge:BUS (a name or ARN) or sqs:QUEUE_URL (a FIFO queue's)",
+    )
+    dead_letters: Annotated[str, AfterValidator(_queue_url)] = Field(
+        alias="ONCETASK_DEAD_LETTERS", description="the URL of the queue for results that cannot be handed on"
+    )
+    eventbridge_endpoint: EndpointUrl | None = Field(
+        None, alias="AWS_ENDPOINT_URL_EVENTBRIDGE", description=_AN_ENDPOINT
+    )
+    sqs_endpoint: EndpointUrl | None = Field(None, alias="AWS_ENDPOINT_URL_SQS", description=_AN_ENDPOINT)
+
+    def _check_what_depends(self) -> None:
+        """What signs a request: AWS Lambda sets all three."""
+        signing = {
+            "AWS_REGION": self.aws_region,
+            "AWS_ACCESS_KEY_ID": self.aws_access_key_id,
+            "AWS_SECRET_ACCESS_KEY": self.aws_secret_access_key,
+        }
+        for variable, value in signing.items():
+            if value is None:
+                raise SettingsError(self._must_be(variable))

@@ -3,8 +3,8 @@
 Moto compares actions and no resources: it asks for everything on "*", and so its users here have the roles'
 own statements on "*". On what a call is made is compared with the statements themselves, as IAM would: their
 ARNs hold no wildcard (tests/project/test_template.py). Moto knows no GetWebIdentityToken, but asks for the
-permission; the conditions on it, KMS's part in reading a secret, and what AWS Lambda does by a role itself
-(logs, dead letters, results) cannot be tried.
+permission; conditions (on it, and on what a function may delete), KMS's part in reading a secret, and what
+AWS Lambda does by a role itself (logs, the stream, dead letters of ticks) cannot be tried.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +19,7 @@ from local.aws_servers import REGION, TABLE, WallClock
 from local.tools import python_tool
 from oncetask.aws import identity
 from oncetask.aws.client import AwsError, AwsService
+from oncetask.aws.events import Bus, Message, Queue
 from oncetask.aws.secrets import access_key, webhook_parameter, webhook_secret
 from oncetask.aws.sigv4 import AwsKeys
 from oncetask.credentials import Keys
@@ -35,14 +36,17 @@ ACCOUNT = "123456789012"  # moto's own
 TABLE_ARN = f"arn:aws:dynamodb:{REGION}:{ACCOUNT}:table/{TABLE}"
 PARAMETER = "/oncetask/hook"
 PARAMETER_ARN = f"arn:aws:ssm:{REGION}:{ACCOUNT}:parameter{PARAMETER}"
-TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:results"
+TOPIC_ARN = f"arn:aws:sns:{REGION}:{ACCOUNT}:alarms"
+BUS_ARN = f"arn:aws:events:{REGION}:{ACCOUNT}:event-bus/results"
+QUEUE_ARN = f"arn:aws:sqs:{REGION}:{ACCOUNT}:dead.fifo"
+STREAM = "Ledger.StreamArn"
 KMS_ARN = f"arn:aws:kms:{REGION}:{ACCOUNT}:key/of-ours"
 KEY_DOCUMENT = '{"ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret"}'
 
 MODES: Mapping[str, Mapping[str, str]] = {"secretsmanager": SECRET, "keyless": KEYLESS}
 FUNCTIONS = ("TimerFunction", "WebhookFunction", "SweepFunction")
 CALLS_OF_A_USER = 3
-CALLS_BEFORE_CHECKS = CALLS_OF_A_USER * (1 + len(MODES) * len(FUNCTIONS)) + 3  # two secrets and a parameter
+CALLS_BEFORE_CHECKS = CALLS_OF_A_USER * (2 + len(MODES) * len(FUNCTIONS)) + 3  # two secrets and a parameter
 
 BEYOND: Sequence[tuple[str, Mapping[str, object]]] = (
     ("DynamoDB_20120810.Scan", {"TableName": TABLE}),
@@ -80,6 +84,10 @@ def _resource(document: Mapping[str, Any]) -> str:
     """The ARN that IAM looks at: an index's own, where one is asked."""
     if "IndexName" in document:
         return f"{TABLE_ARN}/index/{document['IndexName']}"
+    if "Entries" in document:
+        return f"{BUS_ARN.rpartition('/')[0]}/{document['Entries'][0]['EventBusName']}"
+    if "QueueUrl" in document:
+        return QUEUE_ARN.replace("dead.fifo", str(document["QueueUrl"]).rpartition("/")[2])
     if "SecretId" in document:
         return str(document["SecretId"])
     return PARAMETER_ARN if "Name" in document else TABLE_ARN
@@ -104,6 +112,7 @@ class Account:
     key_arn: str
     hook_arn: str
     functions: Mapping[tuple[str, str], Function]
+    results: Function
 
     def service(self, name: str, function: Function) -> Recorded:
         """A connection of the function's."""
@@ -138,7 +147,9 @@ def account(stack: Stack) -> Iterator[Account]:
             for mode in MODES
             for name in FUNCTIONS
         }
-        yield Account(url, admin, key_arn, hook_arn, functions)
+        handing_on = deployed(stack, "secretsmanager", key_arn, hook_arn)
+        results = _function(url, "secretsmanager", "ResultsFunction", handing_on)
+        yield Account(url, admin, key_arn, hook_arn, functions, results)
 
 
 @pytest.fixture(params=MODES)
@@ -156,15 +167,27 @@ def function(request: pytest.FixtureRequest, mode: str, account: Account) -> Fun
 def deployed(stack: Stack, mode: str, key_arn: str, hook_arn: str) -> Deployed:
     """The stack in that mode, with everything in it that a role may be given."""
     options = {"WebhookSecretArns": hook_arn, "WebhookParameterArns": PARAMETER_ARN}
-    options |= {"SecretsKmsKeyArn": KMS_ARN, "ResultsTopicArn": TOPIC_ARN, "AlarmTopicArn": TOPIC_ARN}
+    options |= {"SecretsKmsKeyArn": KMS_ARN, "Results": "eventbridge:results", "AlarmTopicArn": TOPIC_ARN}
     return stack.deployed(**{**MODES[mode], **options, "CredentialsSecretArn": key_arn})
 
 
 def _function(url: str, mode: str, name: str, deployed: Deployed) -> Function:
     role = deployed.of_type("AWS::Lambda::Function")[name]["Role"].removesuffix(".Arn")
     statements = [{**statement, "Resource": "*"} for statement in deployed.statements(role)]
-    may = {(action, resource.replace("Ledger.Arn", TABLE_ARN)) for action, resource in deployed.may(role)}
+    may = {(action, _own(resource)) for action, resource in deployed.may(role) if resource != STREAM}
     return Function(name, mode, stores.new_user(url, f"{mode}-{name}", *statements), frozenset(may))
+
+
+def _own(resource: str) -> str:
+    """The ARN that moto gives to something of the stack's."""
+    names = {
+        "Ledger.Arn": TABLE_ARN,
+        "DeadResults.Arn": QUEUE_ARN,
+        "arn:AWS::Partition:events:AWS::Region:AWS::AccountId:event-bus/results": BUS_ARN,
+    }
+    for name, arn in names.items():
+        resource = resource.replace(name, arn)
+    return resource
 
 
 def _new_secret(url: str, admin: AwsKeys, name: str, text: str) -> str:
@@ -324,6 +347,40 @@ def test_keyless_alone_may_ask_for_a_token(function: Function, account: Account)
     assert code.startswith("AccessDenied") is (function.mode == "secretsmanager")
 
 
+# -- results --------------------------------------------------------------------------------------
+
+
+def test_the_results_function_needs_what_its_role_may_do_and_all_of_it(account: Account) -> None:
+    """The bus and the queue of dead letters; its logs and the stream are AWS Lambda's own affair."""
+    admin = Recorded("events", account.url, account.admin), Recorded("sqs", account.url, account.admin)
+    _once(admin[0], "AWSEvents.CreateEventBus", {"Name": "results"})
+    queue = {"QueueName": "dead.fifo", "Attributes": {"FifoQueue": "true"}}
+    url = str(_once(admin[1], "AmazonSQS.CreateQueue", queue)["QueueUrl"])
+    events, sqs = account.service("events", account.results), account.service("sqs", account.results)
+    message = Message("webhook:r:1", "webhook:r:1#1", "{}")
+
+    assert Bus(events, "results").send([message]) == [None]
+    assert Queue(sqs, url).send([message]) == [None]
+    events.close()
+    sqs.close()
+
+    used = events.asked | sqs.asked
+    assert used == {pair for pair in account.results.may if not pair[0].startswith("logs:")}
+
+
+def test_the_results_function_reads_the_stream_and_not_the_table(account: Account) -> None:
+    """Nor any secret: it is told all that it has to know."""
+    table, secrets = (
+        account.service("dynamodb", account.results),
+        account.service("secretsmanager", account.results),
+    )
+    get = {"TableName": TABLE, "Key": {"key": {"S": "event/1"}}}
+
+    assert code_of(lambda: table.call("DynamoDB_20120810.GetItem", get)).startswith("AccessDenied")
+    assert code_of(lambda: access_key(secrets, account.key_arn)).startswith("AccessDenied")
+    table.close()
+
+
 # -- beyond ---------------------------------------------------------------------------------------
 
 
@@ -350,15 +407,15 @@ def test_one_action_beyond_is_refused(function: Function, account: Account) -> N
 
 @pytest.mark.parametrize("mode", MODES)
 def test_every_permission_is_on_something_of_the_stacks_own(stack: Stack, mode: str) -> None:
-    """The table and its index, the queue, the log groups, two functions, and what parameters name."""
+    """The table with index and stream, queues, log groups, two functions, and what parameters name."""
     key_arn, hook_arn = (f"arn:aws:secretsmanager:{REGION}:{ACCOUNT}:secret:{name}-AbCdEf" for name in "kh")
     account = deployed(stack, mode, key_arn, hook_arn)
     own = {
-        "dynamodb": {"Ledger.Arn", f"Ledger.Arn/index/{INDEX_NAME}"},
+        "dynamodb": {"Ledger.Arn", f"Ledger.Arn/index/{INDEX_NAME}", STREAM},
         "lambda": {"TimerFunction.Arn", "SweepFunction.Arn"},
-        "logs": {"TimerLog.Arn", "WebhookLog.Arn", "SweepLog.Arn"},
-        "sqs": {"DeadLetters.Arn"},
-        "sns": {TOPIC_ARN},
+        "logs": {"TimerLog.Arn", "WebhookLog.Arn", "SweepLog.Arn", "ResultsLog.Arn"},
+        "sqs": {"DeadLetters.Arn", "DeadResults.Arn"},
+        "events": {"arn:AWS::Partition:events:AWS::Region:AWS::AccountId:event-bus/results"},
         "kms": {KMS_ARN},
         "ssm": {PARAMETER_ARN},
         "secretsmanager": {key_arn, hook_arn} if mode == "secretsmanager" else {hook_arn},

@@ -8,6 +8,9 @@ import pytest
 
 from local.emulator import Emulator
 from local.tools import NotInstallable, node_modules, python_tool
+from tests.e2e.build import built_here
+from tests.e2e.rie import Launcher
+from tests.installed import installed
 
 
 @pytest.fixture
@@ -15,6 +18,24 @@ def emulator() -> Iterator[Emulator]:
     """A Security Center of the test's own."""
     with Emulator() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def launcher() -> Launcher:
+    """AWS's runtime client and emulator."""
+    try:
+        return Launcher.installed()
+    except NotInstallable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"cannot be installed here: {error}")
+
+
+@pytest.fixture(scope="session")
+def built() -> Path:
+    """The folder with a folder for each function, for this machine."""
+    installed(lambda: python_tool("sam"))
+    return built_here()
 
 
 @pytest.fixture(scope="session")

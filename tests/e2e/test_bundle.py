@@ -4,11 +4,7 @@ The bundle is built for this machine here, by the same rule and from the same lo
 """
 
 import contextlib
-import fcntl
-import hashlib
 import json
-import os
-import platform
 import shutil
 import subprocess
 import time
@@ -26,42 +22,20 @@ from standardwebhooks import Webhook
 from bench.bundle import MB, Bundle, bundles, content_digest
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from local.emulator.sts import Federation
-from local.tools import PROJECT, TOOLS, NotInstallable
+from local.tools import PROJECT
 from tests.contract.test_aws_secrets import running_vault
 from tests.e2e.rie import FunctionError, Launcher, Sandbox
 
-PLACE = TOOLS / "bundle"
-BUILD = PLACE / "build"
-FUNCTIONS = {"TimerFunction": "timer", "WebhookFunction": "webhook", "SweepFunction": "sweep"}
+FUNCTIONS = {
+    "TimerFunction": "timer",
+    "WebhookFunction": "webhook",
+    "SweepFunction": "sweep",
+    "ResultsFunction": "results",
+}
 TOKEN = "a-token-of-alertmanager"
 SECRET = "whsec_" + "c2VjcmV0IG9mIGNoZWNrLWhvc3Q="
 
 type Start = Callable[..., contextlib.AbstractContextManager[Sandbox]]
-
-
-@pytest.fixture(scope="session")
-def launcher() -> Launcher:
-    """AWS's programs."""
-    try:
-        return Launcher.installed()
-    except NotInstallable as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"cannot be installed here: {error}")
-
-
-@pytest.fixture(scope="session")
-def built(launcher: Launcher) -> Path:
-    """The folder with a folder for each function, for this machine; made anew where its sources changed."""
-    assert launcher.emulator.is_file()
-    PLACE.mkdir(parents=True, exist_ok=True)
-    stamp, digest = PLACE / "sources", _sources_digest()
-    with (PLACE / "lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        if not stamp.is_file() or stamp.read_text() != digest:
-            _make_build()
-            stamp.write_text(digest)
-    return BUILD
 
 
 @pytest.fixture(scope="session")
@@ -244,7 +218,7 @@ def test_boto3_cannot_be_imported_there(launcher: Launcher, built: Path) -> None
 
 
 def test_the_bundle_holds_what_src_and_its_lock_say(built: Path, measured: list[Bundle]) -> None:
-    """Nothing of tests, emulator or tools, every source compiled by content, and three times the same."""
+    """Nothing of tests, emulator or tools, every source compiled by content, and four times the same."""
     folder = built / "TimerFunction"
 
     assert [bundle.name for bundle in measured] == sorted(FUNCTIONS)
@@ -366,32 +340,6 @@ def statuses(answer: dict[str, Any]) -> list[str]:
 
 
 # ---- the build ----
-
-
-def _sources_digest() -> str:
-    """What the bundle is made of, and the rules that make it."""
-    sources = [path for path in (PROJECT / "src").rglob("*") if path.is_file()]
-    sources += [PROJECT / name for name in ("Makefile", "template.yml", "samconfig.toml")]
-    whole = hashlib.sha256()
-    for path in sorted(sources):
-        if "__pycache__" not in path.parts:
-            whole.update(f"{path.relative_to(PROJECT)}\0".encode() + path.read_bytes())
-    return whole.hexdigest()
-
-
-def _make_build() -> None:
-    """`make build` as on a command line of its own, though it may be make that runs the tests."""
-    options = [f"BUNDLE_PLATFORM={platform.machine()}-manylinux2014", f"BUILD_DIR={BUILD}"]
-    done = subprocess.run(
-        ["make", "build", *options],  # noqa: S607 - from PATH, wherever it is
-        cwd=PROJECT,
-        env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _names_beside_the_lock(folder: Path) -> set[str]:

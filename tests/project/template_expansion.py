@@ -15,6 +15,8 @@ from local.tools import PROJECT, python_tool
 
 TEMPLATE = PROJECT / "template.yml"
 NO_VALUE = object()
+STACK_ID = "arn:aws:cloudformation:eu-central-1:123456789012:stack/oncetask/0f1c2d3e-id"
+"""What a template may take apart: AWS's own form of it."""
 
 SECRET_ARN = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:security-center-AbCdEf"
 KEYLESS = {
@@ -68,12 +70,16 @@ class Deployed:
     @property
     def outputs(self) -> dict[str, Any]:
         """The outputs' values."""
-        return {name: self.value(output["Value"]) for name, output in self.stack.expansion["Outputs"].items()}
+        return {
+            name: self.value(output["Value"])
+            for name, output in self.stack.expansion["Outputs"].items()
+            if "Condition" not in output or self._holds(output["Condition"])
+        }
 
     def of_type(self, kind: str) -> dict[str, dict[str, Any]]:
         """The properties of the resources of one type, by name."""
         return {
-            name: resource["Properties"]
+            name: resource.get("Properties", {})
             for name, resource in self.resources.items()
             if resource["Type"] == kind
         }
@@ -117,6 +123,8 @@ class Deployed:
     def _ref(self, name: str) -> Any:  # noqa: ANN401
         if name == "AWS::NoValue":
             return NO_VALUE
+        if name == "AWS::StackId":
+            return STACK_ID
         value = self.parameters.get(name, name)
         is_list = self.stack.parameters.get(name, {}).get("Type") == "CommaDelimitedList"
         return str(value).split(",") if is_list else value
@@ -147,6 +155,8 @@ _FUNCTIONS: Mapping[str, Callable[[Deployed, Any], Any]] = {
     "Fn::If": Deployed._if,
     "Fn::Equals": Deployed._equals,
     "Fn::Not": lambda deployed, conditions: not deployed.value(conditions)[0],
+    "Fn::Select": lambda deployed, given: deployed.value(given[1])[int(given[0])],
+    "Fn::Split": lambda deployed, given: str(deployed.value(given[1])).split(given[0]),
     "Fn::And": lambda deployed, conditions: all(deployed.value(conditions)),
     "Condition": lambda deployed, given: (
         deployed._holds(given) if given in deployed.stack.expansion["Conditions"] else {"Condition": given}

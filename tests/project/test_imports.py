@@ -62,14 +62,25 @@ A_REFUSED_DELIVERY_LOADS = {
 """Neither Tea nor any of what it brings (requests, aiohttp, cryptography, …): that is half a second."""
 
 
+RESULTS = {
+    "ONCETASK_RESULTS": "eventbridge:results",
+    "ONCETASK_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/dead.fifo",
+    "AWS_REGION": "eu-central-1",
+    "AWS_ACCESS_KEY_ID": "AKIAEXAMPLE",
+    "AWS_SECRET_ACCESS_KEY": "made-up",
+}
+"""What the results function does not start without."""
+
+
 def printed_by(program: str, *arguments: str) -> Any:  # noqa: ANN401 - JSON
-    """The JSON that the program prints in a process of its own, without settings."""
+    """The JSON that the program prints in a process of its own, with no more settings than a start needs."""
     done = subprocess.run(
         [sys.executable, "-c", program, *arguments],
         env={
             "PYTHONPATH": str(PROJECT / "src"),
             "PATH": os.environ["PATH"],
             "CHECK_HOST_SECRET": "whsec_AAAA",
+            **RESULTS,
         },
         capture_output=True,
         text=True,
@@ -121,15 +132,15 @@ def test_boto_is_left_alone_where_the_runtime_has_it(tmp_path: Path) -> None:
     for name in ("boto3", "botocore"):
         (tmp_path / f"{name}.py").write_text("", encoding="utf-8")
     script = (
-        "import sys; from oncetask.handlers import sweep, timer, webhook\n"
-        "for module in (sweep, timer, webhook): module.handler({}, None)\n"
+        "import sys; from oncetask.handlers import results, sweep, timer, webhook\n"
+        "for module in (results, sweep, timer, webhook): module.handler({}, None)\n"
         "sys.exit(bool({'boto3', 'botocore'} & sys.modules.keys()))"
     )
     path = os.pathsep.join([str(PROJECT / "src"), str(tmp_path)])
 
     done = subprocess.run(
         [sys.executable, "-c", script],
-        env=os.environ | {"PYTHONPATH": path},
+        env=os.environ | RESULTS | {"PYTHONPATH": path},
         stdout=subprocess.DEVNULL,
         check=False,
     )

@@ -3,6 +3,7 @@
 Every function that takes `stack` is one of the project's own checks, and is also run on broken templates.
 """
 
+import fnmatch
 import importlib
 import inspect
 import json
@@ -17,9 +18,10 @@ import pytest
 from local.tools import PROJECT, NotInstallable
 from oncetask.handlers.timer import Tick
 from oncetask.ledger.dynamodb import INDEX_ACTIONS, INDEX_NAME, TABLE_ACTIONS, TTL_ATTRIBUTE, table_definition
+from oncetask.ledger.records import LEASE_KEY, event_key, place_key, task_key
 from oncetask.models import Trigger
 from oncetask.routing.routes import Route
-from oncetask.settings import REGION_HOSTS, Settings
+from oncetask.settings import REGION_HOSTS, AwsSettings, ResultsSettings, Settings
 from oncetask.webhooks.http import Delivery
 from tests import shipped
 from tests.project.template_expansion import (
@@ -36,8 +38,18 @@ from tests.project.template_mistakes import KNOWN_MISTAKES, OWN_MISTAKES
 
 FUNCTION = "AWS::Lambda::Function"
 SCHEDULE = "AWS::Scheduler::Schedule"
+MAPPING = "AWS::Lambda::EventSourceMapping"
+STREAM = "Ledger.StreamArn"
+STREAM_ACTIONS = ("DescribeStream", "GetRecords", "GetShardIterator", "ListStreams")
+"""What a mapping wants of its function's role, all four or it is refused."""
+EVENTS = "arn:AWS::Partition:events:AWS::Region:AWS::AccountId"
+DASHBOARD_NAME_CHARS = 255
 API_LIMIT_S = 30  # an HTTP API's integration ends then, whatever the function's own limit
 SCHEDULE_ARN = "arn:aws:scheduler:eu-central-1:123456789012:schedule/oncetask/{name}"
+ASKING = ("TimerFunction", "WebhookFunction", "SweepFunction")
+"""The functions that make tasks; the fourth hands their results on."""
+BUS = {**SECRET, "Results": "eventbridge:results"}
+"""A stack that hands its results on."""
 METRICS = {  # docs/results.md, Metrics
     *(
         "Created",
@@ -50,12 +62,13 @@ METRICS = {  # docs/results.md, Metrics
         "Finished",
         "Unverified",
     ),
+    *("Expanded", "TaskFailed", "HandedOn"),
     *("OperatorError", "Adopted", "AskedAgain", "SecondTask"),
     *("Waiting", "Running", "OldestWaitingSeconds", "EventsPerTask", "CreateLatencyMs"),
 }
-ACCESS_LOG_VARIABLES = {  # none of them shows a header or the query string, where secrets may be
-    *("requestId", "requestTime", "identity.sourceIp", "httpMethod", "path", "status"),
-    *("responseLength", "responseLatency", "integrationLatency", "integrationErrorMessage"),
+ACCESS_LOG_VARIABLES = {  # no header or query string, where secrets may be, and no quotes of a stranger's
+    *("requestId", "requestTime", "identity.sourceIp", "httpMethod", "routeKey", "status"),
+    *("responseLength", "responseLatency", "integrationLatency", "integrationStatus"),
 }
 
 
@@ -91,11 +104,13 @@ def test_the_gates_find_nothing(linters: Gates) -> None:
 
 
 def test_every_handler_is_there(stack: Stack) -> None:
-    """Each of the contract's three entry points is a function, and can be imported and called."""
-    handlers = {function["Handler"] for function in stack.deployed().of_type(FUNCTION).values()}
+    """Each of the contract's four entry points; those that start without settings are imported."""
+    asking = {function["Handler"] for function in stack.deployed().of_type(FUNCTION).values()}
+    all_four = {function["Handler"] for function in stack.deployed(**BUS).of_type(FUNCTION).values()}
 
-    assert handlers == {f"oncetask.handlers.{name}.handler" for name in ("timer", "webhook", "sweep")}
-    for handler in handlers:
+    assert asking == {f"oncetask.handlers.{name}.handler" for name in ("timer", "webhook", "sweep")}
+    assert all_four - asking == {"oncetask.handlers.results.handler"}
+    for handler in asking:
         module, _, name = handler.rpartition(".")
         assert callable(getattr(importlib.import_module(module), name))
 
@@ -147,14 +162,27 @@ def test_the_secret_mode_names_its_secret(stack: Stack) -> None:
 
 def test_every_variable_is_one_that_is_read(stack: Stack) -> None:
     """A setting, or a secret that a webhook's route names: a misspelt one would silently do nothing."""
-    known = {field.alias for field in Settings.model_fields.values()}
-
-    for mode in (SECRET, KEYLESS):
+    for mode in (SECRET, KEYLESS, BUS):
         deployed = stack.deployed(**mode)
         for name, function in deployed.of_type(FUNCTION).items():
             given = set(function["Environment"]["Variables"])
+            read: type[AwsSettings] = ResultsSettings if name == "ResultsFunction" else Settings
+            known = {field.alias for field in read.model_fields.values()}
             secrets = _env_secrets() if name == "WebhookFunction" else set()
             assert given - known == secrets
+
+
+def test_the_results_function_is_given_nothing_else(stack: Stack) -> None:
+    """Its destination, its dead letters and its name; it starts with that."""
+    deployed = stack.deployed(**BUS)
+    environment = deployed.of_type(FUNCTION)["ResultsFunction"]["Environment"]["Variables"]
+    signing = {"AWS_ACCESS_KEY_ID": "AKIAEXAMPLE", "AWS_SECRET_ACCESS_KEY": "made-up"}
+    url = {"ONCETASK_DEAD_LETTERS": "https://sqs.eu-central-1.amazonaws.com/123456789012/DeadResults.fifo"}
+
+    assert environment.keys() == {"ONCETASK_RESULTS", "ONCETASK_DEAD_LETTERS", "POWERTOOLS_SERVICE_NAME"}
+    assert environment["ONCETASK_DEAD_LETTERS"] == "DeadResults"
+    settings = ResultsSettings.from_environment(_environment(deployed, "ResultsFunction") | signing | url)
+    assert settings.results == "eventbridge:results"
 
 
 def test_secrets_come_from_parameters_that_are_not_shown(stack: Stack) -> None:
@@ -198,6 +226,22 @@ def test_the_table_is_the_ledgers(stack: Stack) -> None:
     assert table["TimeToLiveSpecification"] == {"AttributeName": TTL_ATTRIBUTE, "Enabled": True}
     assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
     assert table["SSESpecification"] == {"SSEEnabled": True}
+    assert table["DeletionProtectionEnabled"] is True
+    assert table["StreamSpecification"] == {"StreamViewType": "NEW_AND_OLD_IMAGES"}
+
+
+def test_table_and_logs_may_have_a_key_of_ones_own(stack: Stack) -> None:
+    """The functions may use the table's through DynamoDB alone; the logs' is between AWS's services."""
+    table_key, logs_key = (f"arn:aws:kms:eu-central-1:123456789012:key/{name}" for name in "tl")
+    deployed = stack.deployed(**BUS, TableKmsKeyArn=table_key, LogsKmsKeyArn=logs_key)
+
+    specification = deployed.the("AWS::DynamoDB::Table")["SSESpecification"]
+    assert specification == {"SSEEnabled": True, "SSEType": "KMS", "KMSMasterKeyId": table_key}
+    assert {group["KmsKeyId"] for group in deployed.of_type("AWS::Logs::LogGroup").values()} == {logs_key}
+    for role in _roles(deployed).values():
+        [statement] = [one for one in deployed.statements(role) if one["Resource"] == table_key]
+        via = {"kms:ViaService": "dynamodb.AWS::Region.AWS::URLSuffix"}
+        assert statement["Condition"] == {"StringEquals": via}
 
 
 def test_what_was_recorded_outlives_the_stack(stack: Stack) -> None:
@@ -216,7 +260,7 @@ def test_what_was_recorded_outlives_the_stack(stack: Stack) -> None:
 
 def test_no_permission_has_a_wildcard(stack: Stack) -> None:
     """Action by action; only the one action that knows no resource is for all of them."""
-    for mode in (SECRET, KEYLESS):
+    for mode in (SECRET, KEYLESS, BUS):
         deployed = stack.deployed(**mode)
         for role in deployed.of_type("AWS::IAM::Role"):
             for action, resource in deployed.may(role):
@@ -231,7 +275,61 @@ def test_each_function_may_do_what_the_ledger_does(stack: Stack) -> None:
     expected |= {(f"dynamodb:{action}", f"Ledger.Arn/index/{INDEX_NAME}") for action in INDEX_ACTIONS}
 
     for role in _roles(deployed).values():
-        assert {pair for pair in deployed.may(role) if pair[0].startswith("dynamodb:")} == expected
+        found = {pair for pair in deployed.may(role) if pair[0].startswith("dynamodb:")}
+        assert {pair for pair in found if pair[1] != STREAM} == expected
+
+
+def test_only_the_sweep_forgets_more_than_lanes(stack: Stack) -> None:
+    """Timer and webhook release the lanes that they took; the sweep gives its lease back, too."""
+    deployed = stack.deployed()
+
+    for name, role in _roles(deployed).items():
+        [statement] = [one for one in deployed.statements(role) if "dynamodb:DeleteItem" in one["Action"]]
+        assert ("Condition" not in statement) is (name == "SweepFunction")
+        if name != "SweepFunction":
+            keys = statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+            assert place_key("IMAGE_SCAN") in {key.replace("*", "IMAGE_SCAN") for key in keys}
+            assert not [key for key in (event_key("e"), task_key("t"), LEASE_KEY) if _matches(key, keys)]
+            assert statement["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
+
+
+def test_the_stream_is_read_by_who_is_started_by_it(stack: Stack) -> None:
+    """The sweep where arrivals start it, and the results function; nobody else."""
+    readers = {f"dynamodb:{action}" for action in STREAM_ACTIONS}
+
+    for parameters, expected in (
+        (BUS, {"SweepFunction", "ResultsFunction"}),
+        ({**BUS, "SweepOnArrival": 0}, {"ResultsFunction"}),
+        ({**SECRET, "SweepOnArrival": 0}, set()),
+    ):
+        deployed = stack.deployed(**parameters)
+        reading = {
+            name
+            for name, role in _roles(deployed).items()
+            if {action for action, resource in deployed.may(role) if resource == STREAM} == readers
+        }
+        assert reading == expected
+
+
+def test_the_results_function_reaches_its_destination_and_nothing_else(stack: Stack) -> None:
+    """Neither the table nor Security Center's key, in either mode."""
+    own = {("sqs:SendMessage", "DeadResults.Arn")}
+    own |= {(f"logs:{action}", "ResultsLog.Arn") for action in ("CreateLogStream", "PutLogEvents")}
+    own |= {(f"dynamodb:{action}", STREAM) for action in STREAM_ACTIONS}
+    arn = "arn:aws:events:us-west-2:210987654321:event-bus/central"
+    queue = "https://sqs.us-west-2.amazonaws.com/210987654321/results.fifo"
+
+    for mode in (SECRET, KEYLESS):
+        for results, reached in (
+            ("eventbridge:results", ("events:PutEvents", f"{EVENTS}:event-bus/results")),
+            (f"eventbridge:{arn}", ("events:PutEvents", arn)),
+            (
+                f"sqs:{queue}",
+                ("sqs:SendMessage", "arn:AWS::Partition:sqs:us-west-2:210987654321:results.fifo"),
+            ),
+        ):
+            assert stack.deployed(**mode, Results=results).may("ResultsRole") == {*own, reached}
+            assert re.search(stack.parameters["Results"]["AllowedPattern"], results)
 
 
 def test_each_mode_of_credentials_permits_only_itself(stack: Stack) -> None:
@@ -248,7 +346,7 @@ def test_each_mode_of_credentials_permits_only_itself(stack: Stack) -> None:
 
 
 def test_keyless_tokens_are_for_one_audience(stack: Stack) -> None:
-    """A token for another service cannot be had, nor one without an audience."""
+    """None for another service, none without an audience, none that lasts, and signed as RAM reads it."""
     deployed = stack.deployed(**KEYLESS)
 
     for role in _roles(deployed).values():
@@ -260,15 +358,19 @@ def test_keyless_tokens_are_for_one_audience(stack: Stack) -> None:
         assert statement["Condition"] == {
             "ForAllValues:StringEquals": {"sts:IdentityTokenAudience": ["oncetask"]},
             "Null": {"sts:IdentityTokenAudience": "false"},
+            "StringEquals": {"sts:SigningAlgorithm": "RS256"},
+            "NumericLessThanEqualsIfExists": {"sts:DurationSeconds": "300"},
         }
 
 
 def test_the_roles_that_a_token_may_speak_for_are_an_output(stack: Stack) -> None:
     """Whoever sets keyless up has to list them at Alibaba Cloud."""
-    deployed = stack.deployed(**KEYLESS)
+    deployed = stack.deployed(**KEYLESS, Results="eventbridge:results")
 
     subjects = deployed.outputs["FunctionRoleArns"].split(",")
-    assert sorted(subjects) == sorted(f"{role}.Arn" for role in _roles(deployed).values())
+    assert sorted(subjects) == sorted(
+        f"{role}.Arn" for name, role in _roles(deployed).items() if name in ASKING
+    )
 
 
 def test_the_webhook_alone_reads_the_webhooks_secrets(stack: Stack) -> None:
@@ -287,7 +389,7 @@ def test_the_webhook_alone_reads_the_webhooks_secrets(stack: Stack) -> None:
 
 def test_each_function_logs_json_to_a_group_of_its_own(stack: Stack) -> None:
     """At INFO: below, lines without a level, the metrics among them, would be dropped."""
-    deployed = stack.deployed()
+    deployed = stack.deployed(**BUS)
     groups = deployed.of_type("AWS::Logs::LogGroup")
     roles = _roles(deployed)
 
@@ -300,7 +402,7 @@ def test_each_function_logs_json_to_a_group_of_its_own(stack: Stack) -> None:
         group = f"{logging['LogGroup']}.Arn"
         assert logs == {("logs:CreateLogStream", group), ("logs:PutLogEvents", group)}
     assert (
-        len({function["LoggingConfig"]["LogGroup"] for function in deployed.of_type(FUNCTION).values()}) == 3
+        len({function["LoggingConfig"]["LogGroup"] for function in deployed.of_type(FUNCTION).values()}) == 4
     )
 
 
@@ -335,17 +437,17 @@ def test_a_tick_says_what_the_contract_says(stack: Stack) -> None:
 
 
 def test_schedules_name_times_that_exist(stack: Stack) -> None:
-    """AWS's grammar, and a time zone that the IANA knows."""
+    """AWS's grammar, a time zone that the IANA knows, and no hour that is left out one night a year."""
     for schedule in stack.deployed().of_type(SCHEDULE).values():
         expression = schedule["ScheduleExpression"]
-        assert _is_rate(expression) or _is_cron(expression)
+        assert _is_rate(expression) or (_is_cron(expression) and not _is_at_night(expression))
         assert zoneinfo.ZoneInfo(schedule.get("ScheduleExpressionTimezone", "UTC"))
         assert schedule["FlexibleTimeWindow"] == {"Mode": "OFF"}
         assert schedule.get("State", "ENABLED") == "ENABLED"
 
 
 def test_schedules_may_start_their_functions(stack: Stack) -> None:
-    """One role, which only this account's schedules may take; what they cannot deliver is kept."""
+    """One role, which only this stack's schedules may take; what they cannot deliver is kept."""
     deployed = stack.deployed()
     may = deployed.may("SchedulerRole")
     trust = deployed.of_type("AWS::IAM::Role")["SchedulerRole"]["AssumeRolePolicyDocument"]["Statement"]
@@ -358,7 +460,14 @@ def test_schedules_may_start_their_functions(stack: Stack) -> None:
         if target["Arn"] == "TimerFunction.Arn":
             assert target["DeadLetterConfig"] == {"Arn": "DeadLetters.Arn"}
             assert ("sqs:SendMessage", "DeadLetters.Arn") in may
-    assert trust[0]["Condition"] == {"StringEquals": {"aws:SourceAccount": "AWS::AccountId"}}
+    bound = {"aws:SourceAccount": "AWS::AccountId", "aws:SourceArn": "Schedules.Arn"}
+    assert trust[0]["Condition"] == {"StringEquals": bound}
+
+
+def test_no_name_is_longer_than_its_kind_may_be(stack: Stack) -> None:
+    """A stack's name may have 128 characters, a schedule group's 64: AWS makes that one."""
+    assert stack.deployed().the("AWS::Scheduler::ScheduleGroup") == {}
+    assert len(f"{'x' * 128}-ap-southeast-1") <= DASHBOARD_NAME_CHARS
 
 
 def test_the_sweep_runs_every_minute_and_is_its_own_retry(stack: Stack) -> None:
@@ -383,21 +492,56 @@ def test_a_tick_is_tried_again_and_then_kept(stack: Stack) -> None:
     assert invocation["MaximumEventAgeInSeconds"] == 21_600
     assert invocation["DestinationConfig"] == {"OnFailure": {"Destination": "DeadLetters.Arn"}}
     assert ("sqs:SendMessage", "DeadLetters.Arn") in deployed.may(_roles(deployed)["TimerFunction"])
-    assert deployed.the("AWS::SQS::Queue")["MessageRetentionPeriod"] == 1_209_600
-    assert deployed.the("AWS::SQS::Queue")["SqsManagedSseEnabled"] is True
+    assert deployed.the("AWS::SQS::Queue") == {
+        "MessageRetentionPeriod": 1_209_600,
+        "SqsManagedSseEnabled": True,
+    }
 
 
-def test_results_go_to_a_topic_where_one_is_named(stack: Stack) -> None:
-    """Timer and sweep send theirs there, and may; without a topic, none is made."""
-    topic = "arn:aws:sns:eu-central-1:123456789012:results"
-    deployed = stack.deployed(**SECRET, ResultsTopicArn=topic)
+# ---- what the stream starts ----
 
-    for name in ("TimerFunction", "SweepFunction"):
-        destinations = _invocation(deployed, name)["DestinationConfig"]
-        assert destinations["OnSuccess"] == {"Destination": topic}
-        assert ("sns:Publish", topic) in deployed.may(_roles(deployed)[name])
-    assert not stack.deployed().of_type("AWS::SNS::Topic")
-    assert "DestinationConfig" not in _invocation(stack.deployed(), "SweepFunction")
+
+def test_what_was_recorded_starts_a_sweep_soon(stack: Stack) -> None:
+    """New events alone, gathered for as long as the parameter says; what fails is the next minute's."""
+    mapping = stack.deployed().of_type(MAPPING)["Arrivals"]
+
+    assert (mapping["FunctionName"], mapping["EventSourceArn"]) == ("SweepFunction", STREAM)
+    assert mapping["MaximumBatchingWindowInSeconds"] == 5
+    assert mapping["MaximumRetryAttempts"] == 0
+    assert _filtered(mapping) == {"INSERT"}
+    assert "Arrivals" not in stack.deployed(**SECRET, SweepOnArrival=0).of_type(MAPPING)
+
+
+def test_results_are_handed_on_where_a_destination_is_named(stack: Stack) -> None:
+    """In order, and the mapping itself discards none; without one there is neither function nor queue."""
+    mapping = stack.deployed(**BUS).of_type(MAPPING)["Outbox"]
+
+    assert (mapping["FunctionName"], mapping["EventSourceArn"]) == ("ResultsFunction", STREAM)
+    assert mapping["MaximumRetryAttempts"] == mapping["MaximumRecordAgeInSeconds"] == -1
+    assert mapping["BisectBatchOnFunctionError"] is False
+    assert mapping["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert mapping["StartingPosition"] == "TRIM_HORIZON"
+    assert _filtered(mapping) == {"INSERT", "MODIFY"}
+    assert {
+        "Outbox",
+        "ResultsFunction",
+        "ResultsRole",
+        "DeadResults",
+    } & stack.deployed().resources.keys() == set()
+
+
+def test_results_that_cannot_be_handed_on_are_kept(stack: Stack) -> None:
+    """In order, for two weeks; somebody is told, and told where."""
+    deployed = stack.deployed(**BUS)
+    queue = deployed.of_type("AWS::SQS::Queue")["DeadResults"]
+    alarms = deployed.of_type("AWS::CloudWatch::Alarm")
+
+    assert queue == {"FifoQueue": True, "MessageRetentionPeriod": 1_209_600, "SqsManagedSseEnabled": True}
+    assert deployed.outputs["DeadResultsUrl"] == "DeadResults"
+    assert alarms.keys() - stack.deployed().of_type("AWS::CloudWatch::Alarm").keys() == {
+        "DeadResultsAlarm",
+        "ResultsLateAlarm",
+    }
 
 
 # ---- webhooks ----
@@ -438,7 +582,7 @@ def test_the_api_never_throttles_before_the_function_does(stack: Stack) -> None:
     assert deployed.of_type(FUNCTION)["WebhookFunction"]["ReservedConcurrentExecutions"] == most
     assert throttling["ThrottlingBurstLimit"] > most
     assert throttling["ThrottlingRateLimit"] > most
-    unreserved = stack.deployed(**SECRET, WebhookConcurrency=0).of_type(FUNCTION)["WebhookFunction"]
+    unreserved = stack.deployed().of_type(FUNCTION)["WebhookFunction"]
     assert "ReservedConcurrentExecutions" not in unreserved
 
 
@@ -467,29 +611,50 @@ def test_every_webhook_route_has_its_url_among_the_outputs(stack: Stack) -> None
 def test_alarms_watch_what_wants_a_person(stack: Stack) -> None:
     """Each on a metric that is emitted, and each says what to do."""
     topic = "arn:aws:sns:eu-central-1:123456789012:alarms"
-    alarms = stack.deployed(**SECRET, AlarmTopicArn=topic).of_type("AWS::CloudWatch::Alarm")
+    deployed = stack.deployed(**BUS, AlarmTopicArn=topic, QuietHours=12)
     watched: set[str] = set()
 
-    for alarm in alarms.values():
+    for alarm in deployed.of_type("AWS::CloudWatch::Alarm").values():
         assert len(alarm["AlarmDescription"]) > 80
         assert alarm["AlarmActions"] == alarm["OKActions"] == [topic]
         metrics = _metrics_of(alarm)
         watched |= {metric["MetricName"] for metric in metrics}
         for metric in metrics:
-            _check_metric(metric)
+            _check_metric(deployed, metric)
     wanted = {"OperatorError", "OldestWaitingSeconds", "Failed", "SecondTask"}
-    assert watched == wanted | {"Errors", "Throttles", "ApproximateNumberOfMessagesVisible"}
+    wanted |= {"TaskFailed", "Rejected", "Unverified", "Created"}
+    wanted |= {"Errors", "Throttles", "Duration", "AsyncEventsDropped", "IteratorAge"}
+    assert watched == wanted | {"ApproximateNumberOfMessagesVisible"}
 
 
-def test_a_sweep_that_does_not_run_raises_an_alarm(stack: Stack) -> None:
-    """No word of the oldest waiting event is as bad as an old one; of the others, it is good news."""
-    alarms = stack.deployed().of_type("AWS::CloudWatch::Alarm")
+def test_silence_is_bad_news_of_two_metrics(stack: Stack) -> None:
+    """No word of the oldest waiting event, and, where asked for, no new task; else it is good news."""
+    alarms = stack.deployed(**BUS, QuietHours=12).of_type("AWS::CloudWatch::Alarm")
+    thresholds = {
+        "OldestWaitingAlarm": 1800,
+        "UnverifiedAlarm": 20,
+        "SweepDurationAlarm": 57_000,
+        "ResultsLateAlarm": 900_000,
+    }
 
     for name, alarm in alarms.items():
-        expected = "breaching" if name == "OldestWaitingAlarm" else "notBreaching"
-        assert alarm["TreatMissingData"] == expected
-        assert alarm["Threshold"] == (1800 if name == "OldestWaitingAlarm" else 1)
+        silent = {"OldestWaitingAlarm", "QuietAlarm"}
+        assert alarm["TreatMissingData"] == ("breaching" if name in silent else "notBreaching")
+        assert alarm["Threshold"] == thresholds.get(name, 1)
         assert "AlarmActions" not in alarm
+    assert (alarms["QuietAlarm"]["Period"], alarms["QuietAlarm"]["EvaluationPeriods"]) == (3600, 12)
+    assert "QuietAlarm" not in stack.deployed().of_type("AWS::CloudWatch::Alarm")
+
+
+def test_an_alarm_on_functions_counts_those_that_are_there(stack: Stack) -> None:
+    """The results function where it is deployed; every metric of the sum is one of the alarm's."""
+    for parameters in (SECRET, BUS):
+        deployed = stack.deployed(**parameters)
+        functions = len(deployed.of_type(FUNCTION))
+        for name in ("FunctionErrorsAlarm", "FunctionThrottlesAlarm"):
+            total, *counted = deployed.of_type("AWS::CloudWatch::Alarm")[name]["Metrics"]
+            assert re.findall(r"FILL\((\w+), 0\)", total["Expression"]) == [one["Id"] for one in counted]
+            assert len(counted) == functions
 
 
 def test_the_dashboard_shows_metrics_that_exist(stack: Stack) -> None:
@@ -617,13 +782,38 @@ def _metrics_of(alarm: dict[str, Any]) -> list[dict[str, Any]]:
     return [alarm]
 
 
-def _check_metric(metric: dict[str, Any]) -> None:
-    """Ours are those of the contract, by our one dimension."""
+def _check_metric(deployed: Deployed, metric: dict[str, Any]) -> None:
+    """Ours are those of the contract, or what a filter makes of the logs, by our one dimension."""
     if metric["Namespace"].startswith("AWS/"):
         return
-    assert metric["Namespace"] == Settings.model_fields["metrics_namespace"].default
-    assert metric["MetricName"] in METRICS
+    made = [
+        one
+        for f in deployed.of_type("AWS::Logs::MetricFilter").values()
+        for one in f["MetricTransformations"]
+    ]
+    if (metric["Namespace"], metric["MetricName"]) not in {
+        (one["MetricNamespace"], one["MetricName"]) for one in made
+    }:
+        assert metric["Namespace"] == Settings.model_fields["metrics_namespace"].default
+        assert metric["MetricName"] in METRICS
     assert metric["Dimensions"] == [{"Name": "service", "Value": "AWS::StackName"}]
+
+
+def _filtered(mapping: dict[str, Any]) -> set[str]:
+    """The kinds of change that a mapping lets through; of the rows, the events alone."""
+    [pattern] = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+    assert pattern["dynamodb"] == {"Keys": {"key": {"S": [{"prefix": event_key("")}]}}}
+    return set(pattern["eventName"])
+
+
+def _matches(key: str, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(key, pattern) for pattern in patterns)
+
+
+def _is_at_night(expression: str) -> bool:
+    """Whether a cron names an hour from 1 to 3: clocks are changed then, and one night a year has it not."""
+    hours = re.findall(r"\d+", expression.split()[1])
+    return any(1 <= int(hour) <= 3 for hour in hours)
 
 
 OWN_CHECKS: dict[str, Callable[[Stack], None]] = {

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 from oncetask.alibaba.lazy_imports import kept_out
 from oncetask.errors import Code, Kind
 from oncetask.models import ErrorInfo, Result, Status
-from oncetask.settings import Settings
+from oncetask.settings import AwsSettings
 
 with kept_out("boto3", "botocore"):  # Powertools loads it where the runtime has it, to name itself there
     from aws_lambda_powertools import Logger
     from aws_lambda_powertools.metrics.provider.cloudwatch_emf.cloudwatch import AmazonCloudWatchEMFProvider
 
 if TYPE_CHECKING:  # a refusal has neither
+    from oncetask.handlers.outbox import Report as OutboxReport
     from oncetask.submit.submit import Report
     from oncetask.sweep.sweep import SweepReport
 
@@ -25,7 +26,7 @@ _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
 _ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError", "Unverified"})
 
 
-def emit(report: "Report", settings: Settings) -> list[dict[str, Any]]:
+def emit(report: "Report", settings: AwsSettings) -> list[dict[str, Any]]:
     """Log each result once, count them all, and give them back as JSON data."""
     documents = [result.document() for result in report.results]
     logger = _logger(settings.service, settings.log_level)
@@ -35,7 +36,7 @@ def emit(report: "Report", settings: Settings) -> list[dict[str, Any]]:
     return documents
 
 
-def emit_sweep(report: "SweepReport", settings: Settings) -> list[dict[str, Any]]:
+def emit_sweep(report: "SweepReport", settings: AwsSettings) -> list[dict[str, Any]]:
     """The same for a sweep, with its gauges, and a line for each thing that it could not see or read."""
     logger = _logger(settings.service, settings.log_level)
     for failed in report.failed_queries:
@@ -49,7 +50,7 @@ def emit_sweep(report: "SweepReport", settings: Settings) -> list[dict[str, Any]
 
 
 def emit_refusal(
-    error: ErrorInfo, settings: Settings, *, route: str | None, reason: str, is_counted: bool = True
+    error: ErrorInfo, settings: AwsSettings, *, route: str | None, reason: str, is_counted: bool = True
 ) -> None:
     """One line, and perhaps a count, for a delivery that became no event.
 
@@ -62,19 +63,19 @@ def emit_refusal(
         _emit_counts_and_routes(Counter(names), settings, route)
 
 
-def emit_handshake(settings: Settings, *, route: str, handshake: str) -> None:
+def emit_handshake(settings: AwsSettings, *, route: str, handshake: str) -> None:
     """One line for a sender that was told that the URL is ours."""
     _logger(settings.service, settings.log_level).info("handshake", route=route, handshake=handshake)
 
 
-def emit_secret_faults(faults: Sequence[str], settings: Settings, *, route: str) -> None:
+def emit_secret_faults(faults: Sequence[str], settings: AwsSettings, *, route: str) -> None:
     """One line and one count for references of a route that no delivery can be verified by."""
     logger = _logger(settings.service, settings.log_level)
     logger.warning("secret at fault", route=route, reason="; ".join(faults))
     _emit_counts_and_routes(Counter(OperatorError=1), settings, route)
 
 
-def _emit_counts_and_routes(counts: Counter[str], settings: Settings, route: str | None) -> None:
+def _emit_counts_and_routes(counts: Counter[str], settings: AwsSettings, route: str | None) -> None:
     _emit_counts(counts, settings)
     if route is not None:
         _emit_counts_of_route(route, counts, settings)
@@ -85,24 +86,39 @@ def _in_ascii(line: dict[str, Any]) -> str:
     return json.dumps(line, separators=(",", ":"), default=str).replace("\x7f", "\\u007f")
 
 
+def emit_handed_on(report: "OutboxReport", settings: AwsSettings) -> None:
+    """How many results left, and a line for each that did not."""
+    logger = _logger(settings.service, settings.log_level)
+    for change, refusal in report.dead_letters:
+        logger.error(
+            "dead letter", event_id=change.message.event_id, code=refusal.code, reason=refusal.reason
+        )
+    for change in report.damaged:
+        logger.error("record damaged", key=change.key)
+    if report.stopped is not None and report.refusal is not None:
+        event_id, refusal = report.stopped.message.event_id, report.refusal
+        logger.warning("not handed on yet", event_id=event_id, code=refusal.code, reason=refusal.reason)
+    _emit_counts(Counter(HandedOn=report.handed_on, OperatorError=len(report.damaged)), settings)
+
+
 @cache
 def _logger(service: str, level: str) -> Logger:
     return Logger(service=service, level=level, json_serializer=_in_ascii)
 
 
-def _emit_report(report: "Report", settings: Settings) -> None:
+def _emit_report(report: "Report", settings: AwsSettings) -> None:
     _emit_counts(_counts(report), settings, latencies_ms=report.create_latencies_ms)
     for route, counts in _counts_by_route(report.results).items():
         _emit_counts_of_route(route, counts, settings)
 
 
-def _emit_counts_of_route(route: str, counts: Counter[str], settings: Settings) -> None:
+def _emit_counts_of_route(route: str, counts: Counter[str], settings: AwsSettings) -> None:
     also_by_route = Counter({name: count for name, count in counts.items() if name in _ALSO_BY_ROUTE})
     _emit_counts(also_by_route, settings, route=route)
 
 
 def _emit_counts(
-    counts: Counter[str], settings: Settings, latencies_ms: Sequence[float] = (), **dimensions: str
+    counts: Counter[str], settings: AwsSettings, latencies_ms: Sequence[float] = (), **dimensions: str
 ) -> None:
     """Those that are not zero, and latencies, in one line of the log; no line where there are none."""
     if not any(counts.values()) and not latencies_ms:
@@ -115,7 +131,7 @@ def _emit_counts(
             metrics.add_metric("CreateLatencyMs", "Milliseconds", latency_ms)
 
 
-def _emit_gauges(report: "SweepReport", settings: Settings) -> None:
+def _emit_gauges(report: "SweepReport", settings: AwsSettings) -> None:
     """Zeros included: an alarm tells from them that the sweep runs."""
     with _metrics(settings) as gauges:
         gauges.add_metric("Waiting", "Count", report.gauges.waiting)
@@ -156,7 +172,7 @@ _emitting = Lock()
 
 
 @contextmanager
-def _metrics(settings: Settings, **dimensions: str) -> Iterator[AmazonCloudWatchEMFProvider]:
+def _metrics(settings: AwsSettings, **dimensions: str) -> Iterator[AmazonCloudWatchEMFProvider]:
     """To be filled by one thread; then they are emitted, in one line."""
     with _emitting:
         metrics = _provider(settings.metrics_namespace, settings.service, **dimensions)
