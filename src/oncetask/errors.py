@@ -39,6 +39,10 @@ class Code(StrEnum):
     BAD_PARAM = "BadParam"
     TASK_TYPE_NOT_ALLOWED = "TaskTypeNotAllowed"
     EVENT_ID_REUSED = "EventIdReused"
+    HOST_NOT_FOUND = "HostNotFound"
+    HOST_AMBIGUOUS = "HostAmbiguous"
+    TOO_MANY_HOSTS = "TooManyHosts"
+    RECORD_TOO_LARGE = "RecordTooLarge"
 
     UNVERIFIED = "Unverified"
     BODY_UNREADABLE = "BodyUnreadable"
@@ -49,7 +53,9 @@ class Code(StrEnum):
 
     LEDGER_UNAVAILABLE = "LedgerUnavailable"
     SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105 - a code, not a secret
+    TOO_MANY_OPEN = "TooManyOpen"
     CREDENTIALS_UNAVAILABLE = "CredentialsUnavailable"
+    HOST_FILTER_IGNORED = "HostFilterIgnored"
 
     CAP_REACHED = "CapReached"
     NOT_CONNECTED = "NotConnected"

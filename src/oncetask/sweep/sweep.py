@@ -34,7 +34,6 @@ from oncetask.models import (
     Result,
     Status,
     Task,
-    instant,
 )
 from oncetask.submit.grouping import groups
 from oncetask.submit.submit import OLDEST_OPEN, Asked, Limits, Report, Submitter, damaged
@@ -48,6 +47,7 @@ from oncetask.sweep.matching import (
     judge,
     look_is_due,
 )
+from oncetask.sweep.outcomes import finish_for, lost
 
 if TYPE_CHECKING:
     from oncetask.alibaba.security_center import SecurityCenter
@@ -237,7 +237,7 @@ class _Pass:
         if progress.ended is not None:
             return _finish(progress.ended, self._now_s())
         if self._now_s() - ask.last_sent_s >= LOST_AFTER_S:
-            return Finish(state="LOST", finished_at=instant(self._now_s()))
+            return lost(self._now_s())
         return None
 
     def _watch(self, ask: Ask) -> None:
@@ -581,12 +581,7 @@ def given_up(event: Event, code: Code, now_s: float) -> Event:
 
 
 def _finish(ended: Ended, now_s: float) -> Finish:
-    return Finish(
-        state=ended.state,
-        finished_at=instant(now_s if ended.finished_s is None else ended.finished_s),
-        finish_count=ended.finish_count,
-        total_count=ended.total_count,
-    )
+    return finish_for((), ended, (), served_alone=False, now_s=now_s)
 
 
 def _died_while_asking() -> Answer:
