@@ -7,7 +7,7 @@ from time import time
 from typing import Any
 
 from local.ledger_queries import summary
-from local.screen import Screen, counted, why
+from local.screen import Screen, counted, has_ended_well, why
 from oncetask.app import App
 from oncetask.errors import LedgerUnavailable
 from oncetask.models import instant
@@ -82,7 +82,8 @@ def told_of(results: list[dict[str, Any]], counts: Mapping[str, int]) -> str:
 
 
 def _short(result: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: result[key] for key in ("event_id", "status", "route", "task_id")} | {"why": why(result)}
+    shown = {key: result[key] for key in ("event_id", "status", "route", "task_id")}
+    return shown | {"why": why(result), "ended_well": has_ended_well(result)}
 
 
 def _clock(at: str) -> str:

@@ -88,7 +88,8 @@ class Screen:
     def result(self, result: Mapping[str, Any], *before: object) -> None:
         """One result: how it stands and why on a line, its id and its task's on lines of their own."""
         parts = [*before, f"{result['status']:<9}", result["route"] or "-", why(result)]
-        self.line(*(part for part in parts if part != ""))
+        style = "" if has_ended_well(result) else STYLES["failed"]
+        self.line(*(part for part in parts if part != ""), style=style)
         self.ids(result["event_id"], result.get("task_id"))
 
     def ids(self, event_id: str | None, task_id: str | None = None) -> None:
@@ -108,6 +109,12 @@ def why(result: Mapping[str, Any]) -> str:
     if finish:
         return str(finish["state"])
     return ": ".join(part for part in (error.get("code"), error.get("message")) if part)
+
+
+def has_ended_well(result: Mapping[str, Any]) -> bool:
+    """False where the result tells of a task that has ended without success."""
+    finish = result.get("finish")
+    return not finish or bool(finish["state"] == "SUCCESS")
 
 
 def results(screen: Screen, document: Mapping[str, Any], *, as_json: bool) -> None:

@@ -72,7 +72,7 @@ function show(found) {
     cell(d.ms, "short"),
     cell(d.event_ids.slice(0, 5).map(eventButton))]);
   fill("changes", found.changes, (c) => [cell(c.at.slice(11, 19), "short"),
-    cell(c.status, "short " + (COLOURS[c.status] ?? "")), cell(c.route, "short"),
+    cell(c.status, "short " + (c.ended_well ? COLOURS[c.status] ?? "" : "bad")), cell(c.route, "short"),
     cell(c.why), cell(c.event_id ? [eventButton(c.event_id)] : "")]);
   if (!ledger) return say(found.unavailable, true);
   fillSlots(ledger.running);

@@ -131,6 +131,11 @@ class Finish(Ours):
     finish_count: int | None = None
     total_count: int | None = None
 
+    @property
+    def is_success(self) -> bool:
+        """Whether the task did its work."""
+        return self.state == "SUCCESS"
+
 
 class Outcome(StrEnum):
     """What one call of GenerateOnceTask came to, by what must happen next."""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from local.screen import has_ended_well
 from tests.command.programs import screen_of
 
 SGR = re.compile(r"\x1b\[[0-9;]*m|\x1b\[K|\x1b\[\?25[lh]")
@@ -89,3 +90,15 @@ def test_every_screen_shows_what_it_must(
 
     assert any(shows in line for line in lines)
     assert not any("Traceback" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("finish", "is_well"),
+    [(None, True), ({"state": "SUCCESS"}, True), ({"state": "FAIL"}, False), ({"state": "LOST"}, False)],
+)
+def test_a_task_that_did_not_end_well_is_never_shown_green(
+    finish: dict[str, str] | None,
+    is_well: bool,  # noqa: FBT001
+) -> None:
+    """Its line is red, whatever its status says."""
+    assert has_ended_well({"status": "finished", "finish": finish}) is is_well

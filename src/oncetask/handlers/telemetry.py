@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # a refusal has neither
     from oncetask.sweep.sweep import SweepReport
 
 _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
-_ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "OperatorError", "Unverified"})
+_ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "TaskFailed", "OperatorError", "Unverified"})
 
 
 def emit(report: "Report", settings: AwsSettings) -> list[dict[str, Any]]:
@@ -161,7 +161,8 @@ def _counts_by_route(results: list[Result]) -> dict[str, Counter[str]]:
 
 
 def _metrics_of_result(result: Result) -> list[str]:
-    return [_METRIC_OF_STATUS[result.status], *_metrics_of_error(result.error)]
+    failed = ["TaskFailed"] if result.finish is not None and not result.finish.is_success else []
+    return [_METRIC_OF_STATUS[result.status], *failed, *_metrics_of_error(result.error)]
 
 
 def _metrics_of_error(error: ErrorInfo | None) -> list[str]:
