@@ -33,15 +33,12 @@ class WallClock:
     """Real time: moto refuses signatures of another day."""
 
     def now_s(self) -> float:
-        """See `Clock`."""
         return time.time()
 
     def elapsed_s(self) -> float:
-        """See `Clock`."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """See `Clock`."""
         time.sleep(seconds)
 
 

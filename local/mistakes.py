@@ -109,13 +109,13 @@ def _of_scheme(name: str, table: object) -> Iterator[Mistake]:
     try:
         schemes.scheme_of(table)
     except ValidationError as error:
-        kind = schemes._SCHEMES[table["scheme"]] if isinstance(table, dict) else Scheme
+        kind = schemes.SCHEMES[table["scheme"]] if isinstance(table, dict) else Scheme
         for one in error.errors(include_url=False, include_input=False):
             keys = ("verify", *one["loc"])
             yield _of_error(name, keys, one, kind, ())
     except ValueError as error:
         scheme = table.get("scheme") if isinstance(table, dict) else None
-        hint = nearest(scheme, map(str, schemes._SCHEMES)) if isinstance(scheme, str) else ""
+        hint = nearest(scheme, map(str, schemes.SCHEMES)) if isinstance(scheme, str) else ""
         yield Mistake(name, "verify.scheme" if scheme else "verify", f"{error}{hint}")
 
 

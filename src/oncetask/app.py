@@ -45,15 +45,12 @@ class SystemClock:
     """The machine's own clock."""
 
     def now_s(self) -> float:
-        """See `Clock`."""
         return time.time()
 
     def elapsed_s(self) -> float:
-        """See `Clock`."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """See `Clock`."""
         time.sleep(seconds)
 
 

@@ -54,11 +54,10 @@ class FixedKeys:
 
     @property
     def renewable(self) -> bool:
-        """See `Credentials`: the environment of a process never changes."""
+        """The environment of a process never changes."""
         return False
 
     def keys(self) -> Keys:
-        """See `Credentials`."""
         if self._given is None:
             raise CredentialsUnavailable(
                 "there is no access key: set ALIBABA_CLOUD_ACCESS_KEY_ID and"
@@ -67,7 +66,6 @@ class FixedKeys:
         return self._given
 
     def renew(self) -> bool:
-        """See `Credentials`."""
         return False
 
 
@@ -80,15 +78,13 @@ class FetchedKeys:
 
     @property
     def renewable(self) -> bool:
-        """See `Credentials`."""
         return True
 
     def keys(self) -> Keys:
-        """See `Credentials`."""
         return self._kept.get()
 
     def renew(self) -> bool:
-        """See `Credentials`. Fetched at once, so that the call that follows can be timed."""
+        """Fetched at once, so that the call that follows can be timed."""
         self._kept.forget()
         with suppress(CredentialsUnavailable):
             self._kept.get()

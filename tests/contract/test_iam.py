@@ -75,7 +75,6 @@ class Recorded(AwsService):
         self.asked: set[tuple[str, str]] = set()
 
     def call(self, target: str, document: Mapping[str, Any]) -> dict[str, Any]:
-        """See `AwsService`."""
         self.asked.add((f"{self.service}:{target.rpartition('.')[2]}", _resource(document)))
         return super().call(target, document)
 

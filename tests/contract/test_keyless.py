@@ -159,7 +159,6 @@ class Takes:
     arrives: ClassVar[bool] = True
 
     def strike(self, operation: Operation) -> Outcome:
-        """See `Fault`."""
         answer = operation.run()
         self.clock.advance(self.seconds)
         return accepted(answer)

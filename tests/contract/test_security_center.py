@@ -858,11 +858,9 @@ class RenewableKeys:
     renewable: bool = True
 
     def keys(self) -> Keys:
-        """See `Credentials`."""
         return Keys(ACCESS_KEY_ID, ACCESS_KEY_SECRET, self.tokens[min(self.renewals, len(self.tokens) - 1)])
 
     def renew(self) -> bool:
-        """See `Credentials`."""
         self.clock.advance(self.lasting_s)
         self.renewals += 1
         return True

@@ -122,7 +122,6 @@ class HookedStore(SqlStore):
         self.puts = 0
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        """See `Store`."""
         number, self.puts = self.puts, self.puts + 1
         self.before_put(number)
         done = super().put(row, replacing=replacing)

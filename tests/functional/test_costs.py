@@ -41,34 +41,31 @@ class CountingStore(SqlStore):
         self.count = Count()
 
     def get(self, key: str) -> Row | None:
-        """See `Store`."""
         row = super().get(key)
         self._read([row] if row else [])
         return row
 
     def get_many(self, keys: Sequence[str]) -> list[Row]:
-        """See `Store`: billed for each row, however many come at once."""
+        """Billed for each row, however many come at once."""
         rows = [row for key in keys if (row := SqlStore.get(self, key))]
         if keys:
             self._read(rows)
         return rows
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        """See `Store`."""
         before = super().get(row.key)
         done = super().put(row, replacing=replacing)
         self._write(before, row if done else before)
         return done
 
     def delete(self, key: str, *, version: str) -> bool:
-        """See `Store`."""
         before = super().get(key)
         done = super().delete(key, version=version)
         self._write(before, None if done else before)
         return done
 
     def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """See `Store`: a Query a shard, eventually consistent."""
+        """A Query a shard, eventually consistent."""
         self.count.reads += SHARDS
         self.count.read_units += SHARDS * 0.5
         return super().open_keys(kind)

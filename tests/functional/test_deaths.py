@@ -219,7 +219,6 @@ class FrozenClock(FakeClock):
         self._day = day
 
     def now_s(self) -> float:
-        """See `FakeClock`."""
         return self._day.now_s()
 
 

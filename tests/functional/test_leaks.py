@@ -70,7 +70,6 @@ class Quote:
     arrives: ClassVar[bool] = True
 
     def strike(self, operation: object) -> object:
-        """See `Fault`."""
         call = operation.call  # type: ignore[attr-defined]
         raise ApiError(400, self.code, json.dumps([dict(call.parameters), dict(call.headers)]))
 

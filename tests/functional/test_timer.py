@@ -521,33 +521,26 @@ class FailingStore:
     fails: Callable[[str], bool]
 
     def get(self, key: str) -> Row | None:
-        """See `Store`."""
         return self.store.get(key)
 
     def get_many(self, keys: Sequence[str]) -> list[Row]:
-        """See `Store`."""
         return self.store.get_many(keys)
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        """See `Store`."""
         self._may_fail(row.key)
         return self.store.put(row, replacing=replacing)
 
     def delete(self, key: str, *, version: str) -> bool:
-        """See `Store`."""
         self._may_fail(key)
         return self.store.delete(key, version=version)
 
     def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """See `Store`."""
         return self.store.open_keys(kind)
 
     def forget_expired(self, now_s: float) -> None:
-        """See `Store`."""
         self.store.forget_expired(now_s)
 
     def close(self) -> None:
-        """See `Store`."""
         self.store.close()
 
     def _may_fail(self, key: str) -> None:

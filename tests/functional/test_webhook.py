@@ -678,7 +678,6 @@ class WatchedStore(SqlStore):
         self._before_put = before_put
 
     def put(self, row: Answered, *, replacing: str | None) -> bool:
-        """See `Store`."""
         self._before_put(row)
         return super().put(row, replacing=replacing)
 

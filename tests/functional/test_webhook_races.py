@@ -165,12 +165,10 @@ class MortalStore(SqlStore):
         self._fatal = fatal
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        """See `Store`."""
         self._die_at("new" if replacing is None else "changed", row.key)
         return super().put(row, replacing=replacing)
 
     def delete(self, key: str, *, version: str) -> bool:
-        """See `Store`."""
         self._die_at("deleted", key)
         return super().delete(key, version=version)
 
@@ -186,7 +184,6 @@ class MortalApp(App):
 
     @cached_property
     def ledger(self) -> Ledger:
-        """See `App`."""
         path = Path(self.settings.ledger.removeprefix("sqlite://"))
         return Ledger(MortalStore(path, self.fatal), self.clock)
 

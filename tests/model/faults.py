@@ -30,7 +30,6 @@ class Usual:
     arrives: bool = True
 
     def strike(self, operation: Operation) -> Outcome:
-        """See `Fault`."""
         return accepted(operation.run())
 
 
@@ -106,11 +105,9 @@ class Injected:
 
     @property
     def arrives(self) -> bool:
-        """See `Fault`."""
         return self.log.healed or self.fault.arrives
 
     def strike(self, operation: Operation) -> Outcome:
-        """See `Fault`."""
         if self.log.healed:
             return accepted(operation.run())
         self.log.counts[self.name] += 1
@@ -131,7 +128,6 @@ class Late:
     arrives: bool = True
 
     def strike(self, operation: Operation) -> Outcome:
-        """See `Fault`."""
         now_s = self.start_s + self.log.clock.elapsed_s()
         self.log.asked_late_s[now_s + self.fault.delay_s] = now_s
         return self.fault.strike(operation)

@@ -177,25 +177,20 @@ class SeamStore:
         self._seam = seam
 
     def get(self, key: str) -> Row | None:
-        """See `Store`."""
         self._seam.operate()
         return self._inner.get(key)
 
     def get_many(self, keys: Sequence[str]) -> list[Row]:
-        """See `Store`."""
         self._seam.operate()
         return self._inner.get_many(keys)
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        """See `Store`."""
         return self._seam.write(row.key, row, lambda: self._inner.put(row, replacing=replacing))
 
     def delete(self, key: str, *, version: str) -> bool:
-        """See `Store`."""
         return self._seam.write(key, None, lambda: self._inner.delete(key, version=version))
 
     def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """See `Store`."""
         self._seam.operate()
         if self._seam.index_lag_writes:
             yield from self._seam.index(kind)
@@ -203,12 +198,10 @@ class SeamStore:
             yield from self._inner.open_keys(kind)
 
     def forget_expired(self, now_s: float) -> None:
-        """See `Store`."""
         self._seam.operate()
         self._inner.forget_expired(now_s)
 
     def close(self) -> None:
-        """See `Store`."""
         self._inner.close()
 
 

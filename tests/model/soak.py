@@ -28,11 +28,9 @@ class Seeded:
         self._random = random.Random(f"{seed}/{world}")  # noqa: S311 - to be repeated, not to be secret
 
     def one_of[T](self, options: Sequence[T]) -> T:
-        """See `Draw`."""
         return self._random.choice(options)
 
     def whole(self, least: int, most: int) -> int:
-        """See `Draw`."""
         return self._random.randint(least, most)
 
 

@@ -29,11 +29,9 @@ class Choices:
         self._data = data
 
     def one_of[T](self, options: Sequence[T]) -> T:
-        """See `Draw`."""
         return self._data.draw(st.sampled_from(options))
 
     def whole(self, least: int, most: int) -> int:
-        """See `Draw`."""
         return self._data.draw(st.integers(least, most))
 
 

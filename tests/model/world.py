@@ -65,12 +65,10 @@ class ModelApp(App):
 
     @cached_property
     def ledger(self) -> Ledger:
-        """See `App`."""
         return Ledger(self._store, self.clock)
 
     @cached_property
     def submitter(self) -> Submitter:
-        """See `App`."""
         return Submitter(
             self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds
         )
@@ -156,7 +154,6 @@ class World:
         return by_kind(self.seam.bodies, "task")
 
     def written(self, key: str, before: Body | None, after: Body | None) -> None:
-        """See `Watcher`."""
         self.note(f"wrote {key} {books.told_shortly(key, after)}")
         books.checked_write(key, before, after)
         if key.startswith("ask/") and after is not None and before is None and not self.temper.clocks_apart:

@@ -41,7 +41,6 @@ class NoPolicies:
     """AWS's managed policies by name, of which the template uses none."""
 
     def load(self) -> dict[str, str]:
-        """See `ManagedPolicyLoader`."""
         return {}
 
 

@@ -26,7 +26,6 @@ class Lender:
         self.is_open = True
 
     def lend(self) -> Dated[Keys]:
-        """See `FetchedKeys`."""
         self.asked += 1
         if not self.is_open:
             raise CredentialsUnavailable("closed", code="Closed")

@@ -26,7 +26,6 @@ class Cabinet:
         self.clock = FakeClock()
 
     def read(self, name: str) -> tuple[bytes, ...]:
-        """See `Read`."""
         self.asked.append(name)
         if name not in self.values:
             raise SecretUnavailable(f"the secret {name} cannot be had")

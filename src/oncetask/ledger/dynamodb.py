@@ -78,19 +78,16 @@ class DynamoDbStore:
         self._random = random or secrets.SystemRandom()
 
     def get(self, key: str) -> Row | None:
-        """See `Store`."""
         answer = self._read("GetItem", TableName=self._table, Key=_key(key), ConsistentRead=True)
         return _row(answer["Item"]) if "Item" in answer else None
 
     def get_many(self, keys: Sequence[str]) -> list[Row]:
-        """See `Store`."""
         found: dict[str, Row] = {}
         for batch in batched(dict.fromkeys(keys), BATCH_KEYS, strict=False):
             found |= {row.key: row for row in self._batch(batch)}
         return [found[key] for key in keys if key in found]
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        """See `Store`."""
         answer = self._call(
             "PutItem", {"TableName": self._table, "Item": _item(row), **_if_version_is(replacing)}
         )
@@ -100,7 +97,6 @@ class DynamoDbStore:
         return stored is not None and stored.version == row.version
 
     def delete(self, key: str, *, version: str) -> bool:
-        """See `Store`."""
         answer = self._call(
             "DeleteItem", {"TableName": self._table, "Key": _key(key), **_if_version_is(version)}
         )
@@ -109,17 +105,16 @@ class DynamoDbStore:
         return self.get(key) is None
 
     def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """See `Store`. Rows of one `open` are in the order of their keys."""
+        """Rows of one `open` are in the order of their keys."""
         shards = [self._open_keys_of_shard(f"{kind}#{shard}") for shard in range(SHARDS)]
         merged = heapq.merge(*shards, key=itemgetter(0))
         for _, equals in groupby(merged, key=itemgetter(0)):
             yield from sorted(equals)
 
     def forget_expired(self, now_s: float) -> None:
-        """See `Store`: the table's TTL does so."""
+        """The table's TTL does so."""
 
     def close(self) -> None:
-        """See `Store`."""
         self._service.close()
 
     def _open_keys_of_shard(self, open_shard: str) -> Iterator[tuple[str, str]]:

@@ -51,16 +51,13 @@ class SqlStore:
             self._connection.executescript(SCHEMA)
 
     def get(self, key: str) -> Row | None:
-        """See `Store`."""
         found = self._rows("SELECT key, version, open, expires_s, body FROM ledger WHERE key = ?", key)
         return Row(*found[0]) if found else None
 
     def get_many(self, keys: Sequence[str]) -> list[Row]:
-        """See `Store`."""
         return [row for key in keys if (row := self.get(key)) is not None]
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        """See `Store`."""
         kind = row.key.split("/", 1)[0]
         if replacing is None:
             return self._changes(
@@ -73,11 +70,10 @@ class SqlStore:
         )
 
     def delete(self, key: str, *, version: str) -> bool:
-        """See `Store`."""
         return self._changes("DELETE FROM ledger WHERE key = ? AND version = ?", key, version)
 
     def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """See `Store`. Read in pages, so that no read stays open while its reader writes."""
+        """Read in pages, so that no read stays open while its reader writes."""
         after = ("", "")
         while True:
             page = self._rows(
@@ -91,11 +87,9 @@ class SqlStore:
             after = page[-1]
 
     def forget_expired(self, now_s: float) -> None:
-        """See `Store`."""
         self._changes("DELETE FROM ledger WHERE expires_s <= ?", int(now_s))
 
     def close(self) -> None:
-        """See `Store`."""
         with self._lock:
             self._connection.close()
 

@@ -35,7 +35,6 @@ class Basic(Identified):
     scheme: Literal["basic"]
 
     def key_of(self, secret: bytes) -> bytes | None:
-        """See `Scheme`."""
         return secret if b":" in secret else None
 
     def check(self, evidence: Evidence) -> Verdict:
@@ -87,7 +86,7 @@ class Nothing(Identified):
         return Verdict(verified=True, delivery_id=self.id_of(evidence))
 
 
-_SCHEMES: Final[Mapping[object, type[Scheme]]] = {
+SCHEMES: Final[Mapping[object, type[Scheme]]] = {
     "standard-webhooks": StandardWebhooks,
     "github": GitHub,
     "grafana": Grafana,
@@ -111,9 +110,9 @@ def scheme_of(table: object) -> Scheme:
     if "scheme" not in table:
         raise ValueError("scheme is missing")
     name = table["scheme"]
-    kind = _SCHEMES.get(name) if isinstance(name, str) else None
+    kind = SCHEMES.get(name) if isinstance(name, str) else None
     if kind is None:
-        raise ValueError(f"scheme must be one of {', '.join(map(str, _SCHEMES))}")
+        raise ValueError(f"scheme must be one of {', '.join(map(str, SCHEMES))}")
     scheme = kind.model_validate(table)
     if scheme.handshake is not None and scheme.handshake not in scheme.possible_handshakes:
         raise ValueError(f"handshake: {scheme.handshake} does not go with scheme {scheme.scheme}")

@@ -56,12 +56,10 @@ class Hmac(Scheme):
 
     @property
     def signed_time_s(self) -> int | None:
-        """See `Scheme`."""
         return self.tolerance_s if self._is_timed else None
 
     @property
     def gives_ids(self) -> bool:
-        """See `Scheme`."""
         return bool(self.id_header)
 
     @property
@@ -106,7 +104,6 @@ class Hmac(Scheme):
         return self
 
     def key_of(self, secret: bytes) -> bytes | None:
-        """See `Scheme`."""
         if self.key == "text":
             return _long_enough(secret)
         try:
@@ -180,21 +177,17 @@ class _Row(Scheme):
 
     @property
     def signed_time_s(self) -> int | None:
-        """See `Scheme`."""
         return self.form.signed_time_s
 
     @property
     def gives_ids(self) -> bool:
-        """See `Scheme`."""
         return self.form.gives_ids
 
     @property
     def replayable_under_another_id(self) -> bool:
-        """See `Scheme`."""
         return self.form.replayable_under_another_id
 
     def key_of(self, secret: bytes) -> bytes | None:
-        """See `Scheme`."""
         return self.form.key_of(secret)
 
     def check(self, evidence: Evidence) -> Verdict:
@@ -209,7 +202,6 @@ class GitHub(_Row):
 
     @cached_property
     def form(self) -> Hmac:
-        """See `_Row`."""
         return self._hmac(header="x-hub-signature-256", prefix="sha256=", id_header="x-github-delivery")
 
 
@@ -229,7 +221,6 @@ class Grafana(_Row):
 
     @cached_property
     def form(self) -> Hmac:
-        """See `_Row`."""
         timed = {
             "timestamp_header": self.timestamp_header,
             "tolerance_s": self.tolerance_s,
@@ -254,7 +245,6 @@ class Slack(_Row):
 
     @cached_property
     def form(self) -> Hmac:
-        """See `_Row`."""
         ids = {"id_header": self.id_header} if self.id_header else {}
         return self._hmac(
             header="x-slack-signature",
@@ -274,7 +264,6 @@ class StandardWebhooks(Scheme):
 
     @property
     def signed_time_s(self) -> int | None:
-        """See `Scheme`."""
         return self.tolerance_s
 
     def key_of(self, secret: bytes) -> bytes | None:
