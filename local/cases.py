@@ -29,7 +29,7 @@ from oncetask.app import App
 from oncetask.errors import Rejection
 from oncetask.handlers import sweep, timer, webhook
 from oncetask.settings import Settings
-from oncetask.submit.submit import Report
+from oncetask.submit.report import Report
 from oncetask.webhooks.http import Delivery
 
 EVENTS = Path(__file__).resolve().parents[1] / "events"

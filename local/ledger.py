@@ -145,18 +145,18 @@ def show(event_id: str, *, as_json: bool) -> None:
             shown.ids("-" if one is None else str(one))
 
 
-def ask_document(ask: Ask) -> dict[str, object]:
-    """What an operator wants to know of an ask: when it was sent, and which tasks may be its own."""
+def call_document(found: CallOfEvent) -> dict[str, object]:
+    """What an operator wants to know of a call: when it was sent, and which tasks may be its own."""
+    call = found.call
     return {
-        "ask_id": ask.ask_id,
-        "state": _state(ask),
-        "first_sent_at": instant(ask.first_sent_s),
-        "last_sent_at": instant(ask.last_sent_s),
-        "sendings": ask.sendings,
-        "task_type": ask.request.task_type,
-        "event_ids": list(ask.event_ids),
-        "task_id": ask.answer.task_id if ask.answer else None,
-        "candidates": list(ask.candidates),
+        "call_id": call.call_id,
+        "state": _state(found),
+        "first_sent_at": instant(call.first_sent_s),
+        "sent_at": instant(call.sent_s),
+        "task_type": call.request.task_type,
+        "event_ids": list(call.event_ids),
+        "task_id": call.answer.task_id if call.answer else None,
+        "candidates": list(found.lost.candidates) if found.lost else [],
     }
 
 

@@ -29,6 +29,8 @@ from oncetask.models import Outcome, Status
 type Arrange = Callable[[Emulator], Mapping[str, str]]
 """Makes the emulator answer so, once; gives the environment variables that the app needs for it."""
 
+type Ends = Literal["nothing", "type", "everything"]
+
 EXPIRED_TOKEN = "expired-token"
 
 
@@ -37,7 +39,7 @@ class Row:
     """One answer and its consequence.
 
     `wait_s`: bounds of how long the event then waits; None where it does not. `calls`: how many reach
-    the service for one ask. `asks_may_go_on`: whether the same tick may ask for its next task.
+    the service for one event. `ends`: what the same invocation asks for no more.
     """
 
     name: str
@@ -47,7 +49,7 @@ class Row:
     code: str | None
     kind: Kind | None
     outcome: Outcome
-    asks_may_go_on: bool
+    ends: Ends
     wait_s: tuple[float, float] | None = None
     calls: int = 1
 
@@ -115,13 +117,13 @@ def _expired_token(emulator: Emulator) -> Mapping[str, str]:
     return {"ALIBABA_CLOUD_SECURITY_TOKEN": EXPIRED_TOKEN}
 
 
-def _created(name: str, says: str, arrange: Arrange, *, asks_may_go_on: bool) -> Row:
-    return Row(name, says, arrange, Status.CREATED, None, None, Outcome.CREATED, asks_may_go_on)
+def _created(name: str, says: str, arrange: Arrange, *, ends: Ends = "nothing") -> Row:
+    return Row(name, says, arrange, Status.CREATED, None, None, Outcome.CREATED, ends)
 
 
 def _at_cap(name: str, says: str, arrange: Arrange, code: str = "CapReached") -> Row:
     outcome = Outcome.CAP_REACHED
-    return Row(name, says, arrange, Status.PENDING, code, Kind.REMOTE, outcome, False, AT_ONCE)  # noqa: FBT003
+    return Row(name, says, arrange, Status.PENDING, code, Kind.REMOTE, outcome, "type", AT_ONCE)
 
 
 def _throttled(
@@ -129,7 +131,7 @@ def _throttled(
 ) -> Row:
     says = "code `Throttling*`, 429 with an unknown code: after `x-acs-retry-after` ms, else backoff"
     outcome = Outcome.THROTTLED
-    return Row(name, says, arrange, Status.PENDING, code, Kind.REMOTE, outcome, False, wait_s)  # noqa: FBT003
+    return Row(name, says, arrange, Status.PENDING, code, Kind.REMOTE, outcome, "everything", wait_s)
 
 
 def _lost(
@@ -138,7 +140,7 @@ def _lost(
     arrange: Arrange,
     code: Literal["AnswerUnreadable", "NoAnswer"] | str,  # noqa: PYI051 - ours, and the service's
 ) -> Row:
-    return Row(name, says, arrange, Status.UNKNOWN, code, Kind.UNKNOWN, Outcome.LOST, asks_may_go_on=True)
+    return Row(name, says, arrange, Status.UNKNOWN, code, Kind.UNKNOWN, Outcome.LOST, "nothing")
 
 
 def _unreadable(name: str, arrange: Arrange) -> Row:
@@ -156,7 +158,7 @@ def _not_connected(name: str, arrange: Arrange) -> Row:
         "NotConnected",
         Kind.REMOTE,
         Outcome.NOT_CONNECTED,
-        asks_may_go_on=False,
+        "everything",
         wait_s=SOON,
         calls=0,
     )
@@ -181,7 +183,7 @@ def _refused(code: str) -> Row:
         code,
         Kind.SENDER,
         Outcome.REFUSED,
-        asks_may_go_on=True,
+        "nothing",
     )
 
 
@@ -189,7 +191,7 @@ def _operator(name: str, arrange: Arrange, code: str, *, calls: int = 1) -> Row:
     says = (
         "`InvalidSecurityToken*` that cannot be renewed, `NoPermission`, `Forbidden*`,"
         " `InvalidAccessKeyId*`, `SignatureDoesNotMatch`, `IncompleteSignature`, `InvalidTimeStamp*`,"
-        " no credentials, any other 4xx code"
+        " no credentials"
     )
     return Row(
         name,
@@ -199,7 +201,7 @@ def _operator(name: str, arrange: Arrange, code: str, *, calls: int = 1) -> Row:
         code,
         Kind.OPERATOR,
         Outcome.OPERATOR,
-        asks_may_go_on=False,
+        "type",
         wait_s=LATER,
         calls=calls,
     )
@@ -212,25 +214,43 @@ _OPERATOR_CODES = (
     ("InvalidAccessKeyId.Inactive", 400),
     ("IncompleteSignature", 400),
     ("InvalidTimeStamp.Expired", 400),
+)
+
+_UNLISTED_CODES = (
     ("MissingSecurityToken", 400),
     ("InvalidApi.NotFound", 404),
     ("PushTaskError", 400),
+    ("FreeVersionNotPermit", 400),
     ("NobodyKnowsThisCode", 418),
 )
 
+
+def _unlisted(code: str, status: int) -> Row:
+    return Row(
+        f"{status} with {code}",
+        "any other 4xx code: this event's own",
+        scripted(Refuse(status, code)),
+        Status.PENDING,
+        code,
+        Kind.OPERATOR,
+        Outcome.UNLISTED,
+        "nothing",
+        wait_s=LATER,
+    )
+
+
 ROWS: tuple[Row, ...] = (
-    _created("a task", "200 with a TaskId", _usual, asks_may_go_on=True),
+    _created("a task", "200 with a TaskId", _usual),
     _created(
         "a task, the last for now",
         "200 with a TaskId and CanCreate false",
         scripted(CanCreateFalse()),
-        asks_may_go_on=False,
+        ends="type",
     ),
     _created(
         "a task with fields of surprising types",
         "200 with a TaskId, whatever CanCreate says",
         body('{"TaskId": 77, "CanCreate": "perhaps", "TotalCount": [], "LastTask": {}}'),
-        asks_may_go_on=True,
     ),
     _at_cap(
         "no TaskId and CanCreate false",
@@ -326,6 +346,7 @@ ROWS: tuple[Row, ...] = (
         _operator(f"{status} with {code}", scripted(Refuse(status, code)), code)
         for code, status in _OPERATOR_CODES
     ),
+    *(_unlisted(code, status) for code, status in _UNLISTED_CODES),
     _operator("a wrong secret", _wrong_secret, "SignatureDoesNotMatch"),
     _operator("no keys", _no_keys, "CredentialsUnavailable", calls=0),
     _operator("NoPermission with 500", scripted(Refuse(500, "NoPermission")), "NoPermission"),

@@ -21,7 +21,7 @@ from oncetask.errors import (
     SettingsError,
     Unavailable,
 )
-from oncetask.models import TASK_TYPES
+from oncetask.models import TASK_TYPES, Trigger
 from oncetask.proxies import Proxies
 from oncetask.routing.routes import Routes, load_routes
 from oncetask.settings import REGION_HOSTS, AwsSettings, ResultsSettings, Settings, endpoint_url
@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # each is imported where it is made: what a process does not 
     from oncetask.aws.sigv4 import AwsKeys
     from oncetask.ledger.ledger import Ledger
     from oncetask.ledger.store import Store
+    from oncetask.submit.call import Caller
     from oncetask.submit.submit import Submitter
     from oncetask.sweep.sweep import Sweeper
 
@@ -114,22 +115,38 @@ class App:
         )
 
     @cached_property
+    def caller(self) -> "Caller":
+        """Calls over the ledger and the client."""
+        from oncetask.submit.call import Caller  # noqa: PLC0415 - likewise
+
+        return Caller(self.ledger, lambda: self.security_center, self.clock, jitter)
+
+    @cached_property
     def submitter(self) -> "Submitter":
-        """The one path."""
+        """The path of what comes in."""
         from oncetask.submit.submit import Submitter  # noqa: PLC0415 - likewise
 
-        return Submitter(self.ledger, lambda: self.security_center, self.clock, jitter)
+        return Submitter(self.caller)
 
     @cached_property
     def sweeper(self) -> "Sweeper":
         """The sweep."""
-        from oncetask.sweep.sweep import Sweeper  # noqa: PLC0415 - only the sweep
+        from oncetask.ledger.records import event_queue  # noqa: PLC0415 - only the sweep
+        from oncetask.sweep.context import Rules  # noqa: PLC0415
+        from oncetask.sweep.sweep import Sweeper  # noqa: PLC0415
 
-        return Sweeper(
-            self.submitter,
+        rules = Rules(
             look_s=self.settings.look_s,
             read_timeout_s=self.settings.read_timeout_ms / 1000,
+            task_types=self.task_types,
+            queues=tuple(event_queue(name) for name in self.routes),
+            max_open={
+                event_queue(name): route.max_open
+                for name, route in self.routes.items()
+                if route.trigger is Trigger.WEBHOOK
+            },
         )
+        return Sweeper(self.caller, rules)
 
     def close(self) -> None:
         """Release what was opened."""

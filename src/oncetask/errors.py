@@ -6,9 +6,11 @@
     ├── QueryFailed              whoever `kind` says: looking at tasks gave nothing; no event changes by it
     └── Unavailable              the operator: something that we need cannot be had now
         ├── LedgerUnavailable        nothing can be recorded, so nothing is asked
+        ├── TooManyOpen              a route has as many open events as it may
         ├── SecretUnavailable        a webhook cannot be verified
         └── CredentialsUnavailable   Security Center cannot be asked; the event waits
     DamagedRecord                the operator: one record of the ledger cannot be read; the rest goes on
+    └── RecordTooLarge               it can be read, and not written any more
 
 What Security Center answers is no exception: it is an `Answer` (models), because it is recorded.
 Texts hold names, codes and what to do; never a secret, a signature or a payload.
@@ -39,6 +41,7 @@ class Code(StrEnum):
     BAD_PARAM = "BadParam"
     TASK_TYPE_NOT_ALLOWED = "TaskTypeNotAllowed"
     EVENT_ID_REUSED = "EventIdReused"
+    RECORD_TOO_LARGE = "RecordTooLarge"
 
     UNVERIFIED = "Unverified"
     BODY_UNREADABLE = "BodyUnreadable"
@@ -49,6 +52,7 @@ class Code(StrEnum):
 
     LEDGER_UNAVAILABLE = "LedgerUnavailable"
     SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105 - a code, not a secret
+    TOO_MANY_OPEN = "TooManyOpen"
     CREDENTIALS_UNAVAILABLE = "CredentialsUnavailable"
 
     CAP_REACHED = "CapReached"
@@ -95,6 +99,12 @@ class LedgerUnavailable(Unavailable):
     """The ledger cannot be reached or refuses us; nothing was asked since."""
 
 
+class TooManyOpen(Unavailable):
+    """The route has as many open events as it may; nothing of the delivery was recorded."""
+
+    default_code = Code.TOO_MANY_OPEN
+
+
 class SecretUnavailable(Unavailable):
     """A route's webhook secret cannot be had."""
 
@@ -108,11 +118,18 @@ class CredentialsUnavailable(Unavailable):
 
 
 class DamagedRecord(OnceTaskError):  # noqa: N818 - named as the contract names it
-    """A record that another version wrote, or that is damaged; `key` finds it."""
+    """A record that a newer version wrote, or that is damaged; `key` finds it."""
+
+    def __init__(self, key: str, what: str = "cannot be read") -> None:
+        super().__init__(f"the ledger's record {key} {what}")
+        self.key = key
+
+
+class RecordTooLarge(DamagedRecord):
+    """A record that has grown over what every store takes."""
 
     def __init__(self, key: str) -> None:
-        super().__init__(f"the ledger's record {key} cannot be read")
-        self.key = key
+        super().__init__(key, "is too large to be written")
 
 
 class QueryFailed(OnceTaskError):  # noqa: N818 - named for what happened, not for a class of things

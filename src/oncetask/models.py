@@ -49,6 +49,7 @@ class Status(StrEnum):
     IGNORED = "ignored"
     REJECTED = "rejected"
     FAILED = "failed"
+    EXPANDED = "expanded"
     FINISHED = "finished"
 
 
@@ -145,12 +146,13 @@ class Outcome(StrEnum):
     THROTTLED = "throttled"
     NOT_CONNECTED = "not_connected"
     OPERATOR = "operator"
+    UNLISTED = "unlisted"
     REFUSED = "refused"
     LOST = "lost"
 
 
 class Answer(Ours):
-    """One call's outcome, as it is recorded on its ask. `task_id` is set exactly where it is CREATED."""
+    """One call's outcome, as it is recorded with its call. `task_id` is set exactly where it is CREATED."""
 
     outcome: Outcome
     task_id: str | None = None
@@ -159,11 +161,21 @@ class Answer(Ours):
     retry_after_ms: int | None = None
 
     @property
-    def asks_may_go_on(self) -> bool:
-        """False where whoever asked must ask for no more in this invocation."""
+    def closes_type(self) -> bool:
+        """Whether this invocation asks for no more tasks of the type."""
         if self.outcome is Outcome.CREATED:
-            return self.response is None or self.response.can_create is not False
-        return self.outcome in {Outcome.REFUSED, Outcome.LOST}
+            return self.response is not None and self.response.can_create is False
+        return self.outcome in {Outcome.CAP_REACHED, Outcome.OPERATOR}
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether the service refused with a code that no list knows."""
+        return self.outcome is Outcome.UNLISTED
+
+    @property
+    def ends_asking(self) -> bool:
+        """Whether this invocation asks for no more tasks at all."""
+        return self.outcome in {Outcome.THROTTLED, Outcome.NOT_CONNECTED}
 
 
 type EndState = Literal["SUCCESS", "FAIL", "TIMEOUT"]
@@ -217,6 +229,12 @@ class Result(Ours):
     response: TaskResponse | None = None
     shared_by: Annotated[int, Field(description="how many events the one task serves; 0: no task")] = 0
     attempts: Annotated[int, Field(description="how often Security Center was asked for it")] = 0
+    sequence: Annotated[
+        int | None, Field(description="counts an id's results from 1; null: nothing was recorded")
+    ] = None
+    hosts_missing: Annotated[
+        list[str], Field(description="targets that no host was found for, as the sender wrote them")
+    ] = []
     error: ErrorInfo | None = None
     finish: Finish | None = None
     received_at: Instant

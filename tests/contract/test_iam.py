@@ -30,6 +30,7 @@ from oncetask.ledger.records import Ask, Event, Place
 from oncetask.models import Status, TaskRequest, Trigger
 from tests.clocks import FakeClock
 from tests.installed import installed
+from tests.open_records import lanes, waiting
 from tests.project.template_expansion import KEYLESS, SECRET, Deployed, Stack, gates, template_text
 
 ACCOUNT = "123456789012"  # moto's own
@@ -261,14 +262,14 @@ def live(ledger: Ledger) -> None:
     ledger.record_ask(an_ask(event, now_s))
     assert ledger.own_task("task-1", "ask-1").ask_id == "ask-1"
     assert ledger.change_event(event.event_id, lambda kept: kept.model_copy(update={"attempts": 1}))
-    assert [found.event_id for found in ledger.waiting()] == [event.event_id]
+    assert [found.event_id for found in waiting(ledger)] == [event.event_id]
     assert ledger.open_asks().records
-    assert ledger.places() == [place]
+    assert lanes(ledger) == [place]
     assert place is not None
     assert lease is not None
     ledger.give_place_back(place)
     ledger.give_lease_back(lease)
-    assert ledger.places() == []
+    assert lanes(ledger) == []
 
 
 def test_the_ledger_needs_what_a_role_may_do_and_all_of_it(function: Function, account: Account) -> None:

@@ -152,7 +152,7 @@ def test_each_answer_of_the_contract_is_told_by_its_code(
     answer = center.generate(COLLECTION, soon())
 
     assert told(answer) == (row.outcome, row.code, row.kind)
-    assert answer.asks_may_go_on == row.asks_may_go_on
+    assert (answer.closes_type, answer.ends_asking) == (row.ends == "type", row.ends == "everything")
     assert len(emulator.calls) == row.calls
     assert Answer.model_validate_json(answer.model_dump_json(by_alias=True)) == answer
 
@@ -406,7 +406,7 @@ def test_a_certificate_that_nobody_signed_is_the_operators(tmp_path: Path) -> No
         answer = door(url, tls=True).generate(CHECK, soon())
 
     assert told(answer) == (Outcome.NOT_CONNECTED, "NotConnected", Kind.OPERATOR)
-    assert not answer.asks_may_go_on
+    assert answer.closes_type or answer.ends_asking
 
 
 def test_plain_http_towards_tls_is_unknown(tmp_path: Path) -> None:

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from local.emulator import Call, Emulator
+from local.operator import CallOfEvent, call_of
 from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Ask, Event
+from oncetask.ledger.records import Event
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
 from oncetask.models import Result, Status, TaskRequest, Trigger
-from oncetask.submit.submit import Report
-from oncetask.sweep.sweep import SweepReport
+from oncetask.submit.report import Report
+from oncetask.sweep.context import SweepReport
 from tests.clocks import FakeClock
 
 CHECK = "CLIENT_PROBLEM_CHECK"
@@ -93,11 +94,11 @@ class World:
         assert event is not None
         return event
 
-    def ask_of(self, name: str) -> Ask:
-        """The last ask that was applied to the event."""
-        ask = self.ledger.ask(self.event(name).ask_id or "")
-        assert ask is not None
-        return ask
+    def call_of(self, name: str) -> CallOfEvent:
+        """The call that the event waits for, or waited for last."""
+        found = call_of(self.app, self.event(name))
+        assert found is not None
+        return found
 
     def statuses(self, *names: str) -> list[Status]:
         """Where the events stand, in a word."""

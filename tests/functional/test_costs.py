@@ -9,7 +9,7 @@ import pytest
 
 from local.emulator import Emulator
 from local.tools import PROJECT
-from oncetask.ledger.dynamodb import SHARDS, _item
+from oncetask.ledger.dynamodb import _item
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
@@ -64,11 +64,11 @@ class CountingStore(SqlStore):
         self._write(before, None if done else before)
         return done
 
-    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """A Query a shard, eventually consistent."""
-        self.count.reads += SHARDS
-        self.count.read_units += SHARDS * 0.5
-        return super().open_keys(kind)
+    def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
+        """One Query, eventually consistent."""
+        self.count.reads += 1
+        self.count.read_units += 0.5
+        return super().queued(queue, most)
 
     def _read(self, rows: Sequence[Row]) -> None:
         self.count.reads += 1
@@ -79,7 +79,7 @@ class CountingStore(SqlStore):
         self.count.writes += 1
         larger_bytes = max(_bytes(row) for row in (before, after) if row) if before or after else 1
         self.count.write_units += math.ceil(larger_bytes / WRITE_UNIT_BYTES)
-        marks = [row.open if row else None for row in (before, after)]
+        marks = [row.due if row else None for row in (before, after)]
         if marks[0] != marks[1]:
             self.count.write_units += sum(mark is not None for mark in marks)
 

@@ -12,7 +12,7 @@ import pytest
 from local import ledger
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, CapReached, Emulator, ResetBefore, Throttle
 from local.ledger import OperatorError
-from oncetask.ledger.records import ask_key
+from oncetask.ledger.records import call_key
 from oncetask.ledger.store import Row
 from oncetask.models import Status
 from tests.clocks import NOW_S, FakeClock
@@ -354,7 +354,7 @@ def test_an_event_whose_ask_is_damaged_has_its_ways_out(
     action: str, status: Status, ambiguous: World
 ) -> None:
     """The record that cannot be read is not needed for them."""
-    key = ask_key(ambiguous.event("a").ask_id or "")
+    key = call_key(ambiguous.event("a").ask_id or "")
     row = ambiguous.ledger.store.get(key)
     assert row is not None
     ambiguous.ledger.store.put(Row(key, "damaged", row.open, row.expires_s, "{}"), replacing=row.version)

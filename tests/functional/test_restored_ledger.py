@@ -10,12 +10,13 @@ import pytest
 from local.emulator import CanCreateFalse, Emulator, ResetAfter
 from local.ledger import changed
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import ask_key, event_key, place_key
+from oncetask.ledger.records import call_key, event_key, lane_key
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status
 from tests.clocks import FakeClock
 from tests.conftest import MakeApp
 from tests.functional.sweeps import CHECK, World, error_code
+from tests.open_records import waiting
 
 
 @dataclass
@@ -130,7 +131,7 @@ def test_what_came_since_is_forgotten(world: Restorable) -> None:
 
     again = world.record(world.draft("b"))
 
-    assert [event.event_id for event in world.ledger.waiting()] == ["webhook:agents:a", "webhook:agents:b"]
+    assert [event.event_id for event in waiting(world.ledger)] == ["webhook:agents:a", "webhook:agents:b"]
     assert [result.status for result in again.results] == [Status.PENDING]
 
 
@@ -153,12 +154,12 @@ def test_a_lost_ask_is_put_back_with_its_place(world: Restorable) -> None:
     """Then its task is found."""
     world.emulator.script(ResetAfter())
     world.sweep()
-    ask = ask_key(world.ask_of("a").ask_id)
+    ask = call_key(world.call_of("a").ask_id)
     world.keep()
-    for key in (ask, place_key(CHECK)):
+    for key in (ask, lane_key(CHECK)):
         world.lose(key)
 
-    for key in (place_key(CHECK), ask):
+    for key in (lane_key(CHECK), ask):
         world.put_back(key)
     world.sweep_after(60)
 
@@ -170,9 +171,9 @@ def test_a_lost_ask_that_is_put_back_without_its_place_is_for_the_operator(world
     """Nobody looks for it, and nobody asks again."""
     world.emulator.script(ResetAfter())
     world.sweep()
-    ask = ask_key(world.ask_of("a").ask_id)
+    ask = call_key(world.call_of("a").ask_id)
     world.keep()
-    for key in (ask, place_key(CHECK)):
+    for key in (ask, lane_key(CHECK)):
         world.lose(key)
 
     world.put_back(ask)

@@ -34,6 +34,7 @@ from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row, Store
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp
+from tests.open_records import waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULES = "arn:aws:scheduler:eu-central-1:111122223333:schedule"
@@ -291,7 +292,7 @@ def test_nothing_is_asked_before_all_is_recorded(
     def look(_: object) -> dict[str, object]:
         store = SqlStore(path)
         ledger = Ledger(store, FakeClock(time.time()))
-        waiting = [event.event_id for event in ledger.waiting()]
+        waiting = [event.event_id for event in waiting(ledger)]
         seen.append((waiting, [ask.event_ids for ask in ledger.open_asks().records if ask.unresolved]))
         store.close()
         return {"CanCreate": True, "TaskId": f"task-{len(seen)}"}
@@ -482,7 +483,7 @@ def test_without_time_left_a_tick_is_recorded_and_not_asked_for(app: App, emulat
     result = only_result(app, tick(), remaining_ms=1000)
 
     assert (result["status"], result["error"], result["attempts"]) == ("pending", None, 0)
-    assert [waiting.event_id for waiting in app.ledger.waiting()] == [result["event_id"]]
+    assert [waiting.event_id for waiting in waiting(app.ledger)] == [result["event_id"]]
     assert emulator.calls == []
 
 
@@ -593,7 +594,7 @@ def test_a_ledger_that_fails_between_two_items_reports_both(app: App, emulator: 
 
     assert [result["status"] for result in made] == ["created", "pending"]
     assert len(emulator.tasks) == 1
-    assert [waiting.event_id for waiting in app.ledger.waiting()] == [result["event_id"] for result in made]
+    assert [waiting.event_id for waiting in waiting(app.ledger)] == [result["event_id"] for result in made]
 
 
 # --- processes

@@ -34,6 +34,7 @@ from oncetask.webhooks.secrets import FAILURE_S
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp
 from tests.hostile.fuzz import FRONTS, OTHER_SECRETS, ROUTES, SECRETS, Sent, http_api, sign
+from tests.open_records import waiting
 
 MORE_ROUTES = (
     ROUTES
@@ -601,13 +602,15 @@ def test_the_same_item_written_in_another_way_is_the_same(app: App) -> None:
 
 
 def test_under_the_routes_own_id_the_first_wins(app: App) -> None:
-    """The id is the item's identity, whatever else the item says the second time."""
+    """The id is the item's identity, whatever else the item says the second time; another item's sender is told
+    where the event stands, and nothing of the first one's request.
+    """
     first = one(app, signed("bearer", {"id": 7, "value": 1}, "a"))
 
     other = one(app, signed("bearer", {"id": 7, "value": 2}, "b"))
 
-    assert other == first | {"status": "duplicate"}
-    assert other["request"]["Param"] == {"value": 1}
+    assert other == first | {"status": "duplicate", "request": None}
+    assert one(app, signed("bearer", {"id": 7, "value": 1}, "c"))["request"]["Param"] == {"value": 1}
 
 
 def test_equal_ids_within_one_delivery_make_one_task(app: App, emulator: Emulator) -> None:
@@ -620,7 +623,7 @@ def test_equal_ids_within_one_delivery_make_one_task(app: App, emulator: Emulato
     assert [result["status"] for result in now["results"]] == ["pending", "duplicate", "duplicate"]
     assert [result["status"] for result in later["results"]] == ["pending", "duplicate", "duplicate"]
     assert {result["request"]["Param"]["uuids"] for result in now["results"]} == {"inet-1"}
-    assert [event.event_id for event in app.ledger.waiting()] == ["webhook:grafana:f/t"]
+    assert [event.event_id for event in waiting(app.ledger)] == ["webhook:grafana:f/t"]
     assert creates(emulator) == 0
 
 
@@ -713,7 +716,7 @@ def test_no_ask_begins_later_than_two_seconds_after_the_delivery(
         assert document["counts"]["created"] + document["counts"]["pending"] == items
         assert status == 202
         now_s = clock.now_s()
-        assert all(event.due_s is not None and event.due_s <= now_s for event in app.ledger.waiting())
+        assert all(event.due_s is not None and event.due_s <= now_s for event in waiting(app.ledger))
 
 
 def test_a_ledger_that_fails_before_the_ask_asks_nothing(
@@ -730,9 +733,9 @@ def test_a_ledger_that_fails_before_the_ask_asks_nothing(
     assert creates(emulator) == 0
 
 
-def test_a_damaged_place_leaves_the_event_pending(app: App, emulator: Emulator) -> None:
+def test_a_damaged_lane_leaves_the_event_pending(app: App, emulator: Emulator) -> None:
     """One record that cannot be read stops nothing else, and is no unhandled exception."""
-    app.ledger.store.put(Row("place/CLIENT_PROBLEM_CHECK", "v", "x", None, "{}"), replacing=None)
+    app.ledger.store.put(Row("lane/CLIENT_PROBLEM_CHECK", "v", None, None, None, "{}"), replacing=None)
 
     assert answered(app, STANDARD)[0] == 202
     assert creates(emulator) == 0
@@ -740,7 +743,7 @@ def test_a_damaged_place_leaves_the_event_pending(app: App, emulator: Emulator) 
 
 def test_a_damaged_event_is_told_as_unknown(app: App, emulator: Emulator) -> None:
     """Whether it made a task cannot be read, so nothing is asked; the operator must look."""
-    app.ledger.store.put(Row("event/webhook:standard:id-1", "v", None, None, "{}"), replacing=None)
+    app.ledger.store.put(Row("event/webhook:standard:id-1", "v", None, None, None, "{}"), replacing=None)
 
     status, document = answered(app, STANDARD)
 

@@ -24,9 +24,10 @@ from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
 from oncetask.models import Outcome, Status
 from oncetask.settings import Settings
-from oncetask.submit.submit import CLAIM_SLACK_S
+from oncetask.submit.call import CLAIM_SLACK_S
 from tests.clocks import FakeClock
 from tests.hostile.fuzz import ROUTES, SECRETS, Sent, http_api, sign
+from tests.open_records import lanes, waiting
 
 if TYPE_CHECKING:
     from multiprocessing.queues import Queue
@@ -134,8 +135,8 @@ def test_one_delivery_at_eight_processes_makes_one_task(
     assert len(emulator.tasks) == len(emulator.calls) == ROUNDS
     with contextlib.closing(SqlStore(ledger_path)) as store:
         ledger = Ledger(store, FakeClock(time.time()))
-        assert list(ledger.waiting()) == []
-        assert ledger.places() == []
+        assert list(waiting(ledger)) == []
+        assert lanes(ledger) == []
 
 
 def test_one_signature_under_eight_ids_at_once_is_one_delivery(
@@ -222,7 +223,7 @@ def left(ledger_path: Path) -> Iterator[Callable[[], Left]]:
         ledger = Ledger(stores[-1], FakeClock(time.time()))
         event = ledger.event("webhook:standard:id-1")
         assert event is not None
-        place = next(iter(ledger.places()), None)
+        place = next(iter(lanes(ledger)), None)
         return Left(event, place, ledger.ask(place.record.ask_id) if place else None)
 
     yield read

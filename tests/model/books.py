@@ -14,7 +14,7 @@ from typing import Any
 from local.emulator import Task
 from local.emulator.tasks import DESCRIBED_TYPES
 from oncetask.models import RUNS_ON_HOSTS, Result
-from oncetask.submit.submit import CLAIM_SLACK_S
+from oncetask.submit.call import CLAIM_SLACK_S
 from tests.model.deliveries import MOST_TARGETS, markers
 
 type Body = dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from local.clocks import FakeClock
 from oncetask.errors import LedgerUnavailable
-from oncetask.ledger.records import Ask, Event, Lease, Place, Record, Signature, TaskOwner
+from oncetask.ledger.records import Ask, Event, Lease, Place, Record, Signature, TaskRecord
 from oncetask.ledger.store import Row, Store
 
 WRITE_TAKES_S = 0.001
@@ -18,7 +18,7 @@ KINDS: Mapping[str, type[Record]] = {
     "event": Event,
     "ask": Ask,
     "place": Place,
-    "task": TaskOwner,
+    "task": TaskRecord,
     "lease": Lease,
     "signature": Signature,
 }

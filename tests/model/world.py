@@ -25,7 +25,7 @@ from oncetask.ledger.store import Store
 from oncetask.models import Result, Status
 from oncetask.settings import Settings
 from oncetask.submit.submit import Submitter
-from oncetask.sweep.sweep import SweepReport
+from oncetask.sweep.context import SweepReport
 from tests.model import books
 from tests.model.books import Apart, Audit, Body, Made, by_kind, recorded, reported, require
 from tests.model.deliveries import ROUTES, TOKEN, Coming, markers

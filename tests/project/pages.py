@@ -58,12 +58,19 @@ def answers_shown() -> str:
     return shown[0]
 
 
+_GOES_ON = {
+    "nothing": "goes on",
+    "type": "makes no more calls of the type",
+    "everything": "makes no more calls",
+}
+
+
 def answers_table() -> str:
     """The table of answers, a line for each that the contract tells apart."""
     lines: dict[str, str] = {}
     for row in ROWS:
         code = f" `{row.code}`" if row.code in set(Code) else ""
-        asks = "goes on" if row.asks_may_go_on else "makes no more calls"
+        asks = _GOES_ON[row.ends]
         lines.setdefault(row.says, f"| {row.says} | `{row.status}`{code} | {row.kind or ''} | {asks} |")
     head = "| Security Center's answer | the event is | who must act | this invocation |\n|---|---|---|---|\n"
     return head + "\n".join(lines.values()) + "\n"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oncetask.ledger.records import Ask, TaskOwner
+from oncetask.ledger.records import Ask, TaskRecord
 from oncetask.models import Task, TaskRequest
 from oncetask.sweep.matching import Found, Judgement, NothingYet, Unclear, is_last_look, judge, look_is_due
 from tests.clocks import NOW_S
@@ -38,13 +38,13 @@ def task(task_id: str = "x", started_s: float | None = FIRST_S, **fields: object
     return Task(task_id, "CLIENT_PROBLEM_CHECK", started_s=started_s, **fields)  # type: ignore[arg-type]
 
 
-def owner(ask_id: str, since_s: float = FIRST_S + 1) -> TaskOwner:
+def owner(ask_id: str, since_s: float = FIRST_S + 1) -> TaskRecord:
     """Whose a task is."""
-    return TaskOwner(task_id="x", ask_id=ask_id, since_s=since_s)
+    return TaskRecord(task_id="x", ask_id=ask_id, since_s=since_s)
 
 
 def judged(
-    *seen: Task, owners: dict[str, TaskOwner] | None = None, shows_all: bool = True, of: Ask | None = None
+    *seen: Task, owners: dict[str, TaskRecord] | None = None, shows_all: bool = True, of: Ask | None = None
 ) -> Judgement:
     """What is made of the tasks seen."""
     return judge(of or ask(), seen, (owners or {}).get, shows_all=shows_all, read_timeout_s=READ_TIMEOUT_S)
@@ -140,7 +140,7 @@ def test_another_asks_task_is_no_candidate() -> None:
         (task(started_s=LAST_S + 60), {}, Unclear(("x",))),
     ],
 )
-def test_the_last_task_may_hide_ours(last: Task, owners: dict[str, TaskOwner], verdict: Judgement) -> None:
+def test_the_last_task_may_hide_ours(last: Task, owners: dict[str, TaskRecord], verdict: Judgement) -> None:
     """Unclear, unless it began before our first sending, or its own ask was answered before that."""
     assert judged(last, owners=owners, shows_all=False) == verdict
 
@@ -205,7 +205,7 @@ def in_window(shown: Task) -> bool:
 @given(seens, all_owners, st.booleans())
 def test_a_task_of_another_ask_is_never_adopted(
     seen: list[Task],
-    owners: dict[str, TaskOwner],
+    owners: dict[str, TaskRecord],
     shows_all: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """Neither as found nor as a candidate."""
@@ -216,7 +216,7 @@ def test_a_task_of_another_ask_is_never_adopted(
 
 
 @given(seens, all_owners)
-def test_found_is_the_only_one_in_the_window(seen: list[Task], owners: dict[str, TaskOwner]) -> None:
+def test_found_is_the_only_one_in_the_window(seen: list[Task], owners: dict[str, TaskRecord]) -> None:
     """Found exactly where one free task fits, never where two do."""
     fitting = [shown.task_id for shown in seen if in_window(shown) and shown.task_id not in owners]
 
@@ -229,7 +229,7 @@ def test_found_is_the_only_one_in_the_window(seen: list[Task], owners: dict[str,
 @given(seens, all_owners, st.booleans())
 def test_nothing_yet_means_that_nothing_could_be_ours(
     seen: list[Task],
-    owners: dict[str, TaskOwner],
+    owners: dict[str, TaskRecord],
     shows_all: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """Only then may the ask be sent once more."""
@@ -239,7 +239,7 @@ def test_nothing_yet_means_that_nothing_could_be_ours(
 
 @given(seens, all_owners)
 def test_the_order_of_what_is_shown_makes_no_difference(
-    seen: list[Task], owners: dict[str, TaskOwner]
+    seen: list[Task], owners: dict[str, TaskRecord]
 ) -> None:
     """The same tasks in any order are judged alike."""
     forth, back = judged(*seen, owners=owners), judged(*reversed(seen), owners=owners)

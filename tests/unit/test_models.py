@@ -60,7 +60,7 @@ def test_a_result_has_exactly_the_documented_keys() -> None:
 
     assert list(result.document()) == [
         *("event_id", "status", "trigger", "route", "request", "task_id", "response", "shared_by"),
-        *("attempts", "error", "finish", "received_at", "settled_at"),
+        *("attempts", "sequence", "hosts_missing", "error", "finish", "received_at", "settled_at"),
     ]
 
 
@@ -191,23 +191,28 @@ def test_a_response_is_taken_as_it_comes(body: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "may_go_on"),
+    ("answer", "closes_type", "ends_asking"),
     [
-        (Answer(outcome=Outcome.CREATED, task_id="t"), True),
-        (Answer(outcome=Outcome.CREATED, task_id="t", response=TaskResponse(can_create=True)), True),
-        (Answer(outcome=Outcome.CREATED, task_id="t", response=TaskResponse()), True),
-        (Answer(outcome=Outcome.CREATED, task_id="t", response=TaskResponse(can_create=False)), False),
-        (Answer(outcome=Outcome.REFUSED), True),
-        (Answer(outcome=Outcome.LOST), True),
-        (Answer(outcome=Outcome.CAP_REACHED), False),
-        (Answer(outcome=Outcome.THROTTLED), False),
-        (Answer(outcome=Outcome.NOT_CONNECTED), False),
-        (Answer(outcome=Outcome.OPERATOR), False),
+        (Answer(outcome=Outcome.CREATED, task_id="t"), False, False),
+        (Answer(outcome=Outcome.CREATED, task_id="t", response=TaskResponse(can_create=True)), False, False),
+        (Answer(outcome=Outcome.CREATED, task_id="t", response=TaskResponse()), False, False),
+        (Answer(outcome=Outcome.CREATED, task_id="t", response=TaskResponse(can_create=False)), True, False),
+        (Answer(outcome=Outcome.REFUSED), False, False),
+        (Answer(outcome=Outcome.UNLISTED), False, False),
+        (Answer(outcome=Outcome.LOST), False, False),
+        (Answer(outcome=Outcome.CAP_REACHED), True, False),
+        (Answer(outcome=Outcome.OPERATOR), True, False),
+        (Answer(outcome=Outcome.THROTTLED), False, True),
+        (Answer(outcome=Outcome.NOT_CONNECTED), False, True),
     ],
 )
-def test_an_answer_says_whether_more_may_be_asked_for(answer: Answer, may_go_on: bool) -> None:  # noqa: FBT001
-    """Not once the cap, the service or the operator stands in the way of every other ask too."""
-    assert answer.asks_may_go_on is may_go_on
+def test_an_answer_says_whether_more_may_be_asked_for(
+    answer: Answer,
+    closes_type: bool,  # noqa: FBT001
+    ends_asking: bool,  # noqa: FBT001
+) -> None:
+    """The cap and the operator stand in one type's way; throttling and no connection in everybody's."""
+    assert (answer.closes_type, answer.ends_asking) == (closes_type, ends_asking)
 
 
 def test_what_we_write_holds_nothing_unknown_and_never_changes() -> None:

@@ -47,6 +47,7 @@ KIND_OF_OUTCOME = {
     Outcome.THROTTLED: Kind.REMOTE,
     Outcome.NOT_CONNECTED: Kind.REMOTE,
     Outcome.OPERATOR: Kind.OPERATOR,
+    Outcome.UNLISTED: Kind.OPERATOR,
     Outcome.REFUSED: Kind.SENDER,
     Outcome.LOST: Kind.UNKNOWN,
 }
@@ -129,7 +130,7 @@ class Translator(NamedTuple):
             return None
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             return Outcome.THROTTLED
-        return Outcome.LOST if (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR else Outcome.OPERATOR
+        return Outcome.LOST if (status or 0) >= HTTPStatus.INTERNAL_SERVER_ERROR else Outcome.UNLISTED
 
     def _with_code(  # noqa: PLR0913 - each names one part of the answer
         self,

@@ -10,7 +10,7 @@ from oncetask.handlers.telemetry import emit, emit_sweep
 from oncetask.models import results_document
 
 if TYPE_CHECKING:
-    from oncetask.sweep.sweep import SweepReport
+    from oncetask.sweep.context import SweepReport
 
 MOST_RESULTS = 1000
 MOST_RESULT_BYTES = 4_000_000 - 1_000
@@ -29,7 +29,7 @@ def handler(_event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - any 
 
 def answer(app: App, deadline: Deadline) -> dict[str, Any]:
     """One sweep, logged and counted, also where the ledger fails in the middle of it."""
-    from oncetask.sweep.sweep import SweepReport  # noqa: PLC0415 - once `app.start` has named no plugins
+    from oncetask.sweep.context import SweepReport  # noqa: PLC0415 - once `app.start` has named no plugins
 
     report = SweepReport()
     try:

@@ -19,8 +19,8 @@ with kept_out("boto3", "botocore"):  # Powertools loads it where the runtime has
 
 if TYPE_CHECKING:  # a refusal has neither
     from oncetask.handlers.outbox import Report as OutboxReport
-    from oncetask.submit.submit import Report
-    from oncetask.sweep.sweep import SweepReport
+    from oncetask.submit.report import Report
+    from oncetask.sweep.context import SweepReport
 
 _METRIC_OF_STATUS = {status: status.value.capitalize() for status in Status}
 _ALSO_BY_ROUTE = frozenset({"Rejected", "Failed", "TaskFailed", "OperatorError", "Unverified"})

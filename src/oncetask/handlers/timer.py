@@ -12,7 +12,7 @@ from oncetask.ledger.records import Event
 from oncetask.models import Result, Trigger, rejection, results_document
 from oncetask.routing.events import Origin, events_of_route, events_of_tasks
 from oncetask.routing.routes import Route
-from oncetask.submit.submit import Report
+from oncetask.submit.report import Report
 
 _NAME = r"[0-9A-Za-z._-]+"
 _PLACE = r"[a-z0-9-]*:[a-z0-9-]*"

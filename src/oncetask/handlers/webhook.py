@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
-from oncetask.errors import Code, Kind, LedgerUnavailable, Rejection, SecretUnavailable, Unavailable
+from oncetask.errors import Code, Kind, Rejection, Unavailable
 from oncetask.handlers.telemetry import emit, emit_handshake, emit_refusal, emit_secret_faults
 from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document
 from oncetask.routing.events import Origin, events_of_route
@@ -28,12 +28,12 @@ from oncetask.webhooks.schemes import verify
 
 if TYPE_CHECKING:  # a stranger costs little: neither is imported before there is something to record
     from oncetask.ledger.records import Event
-    from oncetask.submit.submit import Report
+    from oncetask.submit.report import Report
 
 BODY_BYTES = 256 * 1024
 ITEMS = 500
-LAST_ASK_S = 2.0
-"""No ask begins later than this after the delivery came: the shortest deadline of a sender is 3 s."""
+LAST_CALL_S = 2.0
+"""No call begins later than this after the delivery came: the shortest deadline of a sender is 3 s."""
 RETRY_AFTER_S = 30
 
 _app = start()
@@ -76,7 +76,7 @@ def _is_to_be_told(app: App, route: str | None) -> bool:
 
 def handle(app: App, event: object, deadline: Deadline) -> "Accepted | Answered | Refusal":
     """What becomes of a delivery; nothing is raised that a sender, the ledger or a secret can cause."""
-    last_ask = Deadline.after(LAST_ASK_S, app.clock)
+    last_call = Deadline.after(LAST_CALL_S, app.clock)
     route: Route | None = None
     try:
         delivery = Delivery.of(event)
@@ -87,8 +87,8 @@ def handle(app: App, event: object, deadline: Deadline) -> "Accepted | Answered 
         if answered := _answered(request):
             return answered
         drafts = _drafts(app, request)
-        report = app.submitter.submit(drafts, deadline=deadline, last_ask=last_ask)
-    except (Rejection, LedgerUnavailable, SecretUnavailable) as error:
+        report = app.submitter.submit(drafts, deadline=deadline, last_call=last_call, may_be_full=True)
+    except (Rejection, Unavailable) as error:
         return Refusal.of(error, route)
     return Accepted(
         report, request.route.name, request.secret_faults, knows_only_200=request.scheme.scheme == "slack"
@@ -183,6 +183,7 @@ _STATUS_OF_CODE: dict[str, HTTPStatus] = {
     Code.BODY_UNREADABLE: HTTPStatus.BAD_REQUEST,
     Code.TOO_MANY_ITEMS: HTTPStatus.CONTENT_TOO_LARGE,
     Code.LEDGER_UNAVAILABLE: HTTPStatus.SERVICE_UNAVAILABLE,
+    Code.TOO_MANY_OPEN: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 
 _HEADERS_OF_STATUS = {
@@ -341,13 +342,21 @@ def drafts_of(request: VerifiedDelivery, delivery_id: str, now_s: float) -> "lis
 
 
 def _drafts(app: App, request: VerifiedDelivery) -> "list[Event | Result]":
-    """Under the delivery's own id; under an earlier one, where its signature came with that before and
-    does not cover the id. Raises Rejection TooManyItems, LedgerUnavailable.
+    """Under the delivery's own id; under an earlier one, where the same signed bytes came with that before,
+    it is still bound, and they do not hold the id. Raises Rejection TooManyItems, LedgerUnavailable.
     """
     now_s = app.clock.now_s()
     drafts = drafts_of(request, request.delivery_id, now_s)
     route, digest = request.route, request.verdict.signature_digest
     if digest is None or route.id is not None or all(isinstance(draft, Result) for draft in drafts):
         return drafts
-    first_id = app.ledger.first_delivery(route.name, digest, request.delivery_id, route.remembered_s())
-    return drafts if first_id == request.delivery_id else drafts_of(request, first_id, now_s)
+    ends_s = now_s + app.settings.look_s + route.longest_bound_s()
+    earlier_id = app.ledger.delivery_of_signed_bytes(route.name, digest, request.delivery_id, ends_s)
+    if earlier_id == request.delivery_id:
+        return drafts
+    earlier = drafts_of(request, earlier_id, now_s)
+    ids = [draft.event_id for draft in earlier if draft.event_id is not None]
+    if not all(event.frees_its_id for event in app.ledger.events(ids)):
+        return earlier
+    app.ledger.forget_signed_bytes(route.name, digest, earlier_id, instead=request.delivery_id)
+    return drafts

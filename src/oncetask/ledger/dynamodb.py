@@ -1,10 +1,10 @@
 """The ledger's rows in one DynamoDB table.
 
-    table          key (hash)   version   open_shard?   open?   expires_s? (TTL)   body
-    index `open`   open_shard (hash), open (range), keys only: holds exactly the open rows
+    table          key (hash)   version   queue?   due?   expires_s? (TTL)   body
+    index `open`   queue (hash), due (range), keys only: holds exactly the open rows
 
-A kind's open rows are spread over eight shards (`event#0` .. `event#7`), so that no burst of one
-kind meets the limit of one partition, and are merged in order when read.
+Each route's events are a queue, so that one route's burst meets the limit of one partition of the index, a
+thousand writes a second, alone: further writes are refused for a moment and repeated here.
 
 Every write is conditional and carries its own version, so all calls may be repeated: a repeated
 write that is refused reads the row, and has succeeded if it meets its own version there. Where
@@ -15,12 +15,9 @@ Sizes: a key may have 2,048 bytes (ours end at 518) and an item 400 KB. A larger
 the service, and is LedgerUnavailable here: nothing was recorded, and it must not look as if it was.
 """
 
-import heapq
 import secrets
-import zlib
 from collections.abc import Iterator, Sequence
-from itertools import batched, groupby
-from operator import itemgetter
+from itertools import batched
 from random import Random
 from typing import Any, NamedTuple
 
@@ -36,8 +33,8 @@ TABLE_ACTIONS = ("GetItem", "BatchGetItem", "PutItem", "DeleteItem")
 INDEX_ACTIONS = ("Query",)
 """What the role may do on the table's index."""
 
-SHARDS = 8
-PAGE_ROWS = 250
+PAGE_ROWS = 1000
+"""Keys of at most 700 bytes: a page ends below DynamoDB's own megabyte."""
 BATCH_KEYS = 100
 """The most that one BatchGetItem takes."""
 
@@ -104,37 +101,36 @@ class DynamoDbStore:
             return answer.document is not None
         return self.get(key) is None
 
-    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """Rows of one `open` are in the order of their keys."""
-        shards = [self._open_keys_of_shard(f"{kind}#{shard}") for shard in range(SHARDS)]
-        merged = heapq.merge(*shards, key=itemgetter(0))
-        for _, equals in groupby(merged, key=itemgetter(0)):
-            yield from sorted(equals)
-
     def forget_expired(self, now_s: float) -> None:
         """The table's TTL does so."""
 
     def close(self) -> None:
         self._service.close()
 
-    def _open_keys_of_shard(self, open_shard: str) -> Iterator[tuple[str, str]]:
-        """One shard of a kind; each page is read when its first row is needed."""
+    def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
+        """A page is read when its first row is needed."""
         start: dict[str, Any] = {}
         while True:
             page = self._read(
                 "Query",
                 TableName=self._table,
                 IndexName=INDEX_NAME,
-                KeyConditionExpression="#shard = :shard",
-                ExpressionAttributeNames={"#shard": "open_shard"},
-                ExpressionAttributeValues={":shard": {"S": open_shard}},
-                Limit=PAGE_ROWS,
+                KeyConditionExpression="#queue = :queue",
+                ExpressionAttributeNames={"#queue": "queue"},
+                ExpressionAttributeValues={":queue": {"S": queue}},
+                Limit=min(most or PAGE_ROWS, PAGE_ROWS),
                 **start,
             )
-            yield from ((item["open"]["S"], item["key"]["S"]) for item in page["Items"])
+            yield from sorted((item["due"]["S"], item["key"]["S"]) for item in page["Items"])
             if "LastEvaluatedKey" not in page:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def forget_expired(self, now_s: float) -> None:
+        """The table's TTL does so."""
+
+    def close(self) -> None:
+        self._service.close()
 
     def _batch(self, keys: Sequence[str]) -> Iterator[Row]:
         """The rows of at most a hundred keys, in any order; what one answer leaves out is asked for again."""
@@ -195,15 +191,15 @@ def table_definition(table: str) -> dict[str, Any]:
         "TableName": table,
         "BillingMode": "PAY_PER_REQUEST",
         "AttributeDefinitions": [
-            {"AttributeName": name, "AttributeType": "S"} for name in ("key", "open_shard", "open")
+            {"AttributeName": name, "AttributeType": "S"} for name in ("key", "queue", "due")
         ],
         "KeySchema": [{"AttributeName": "key", "KeyType": "HASH"}],
         "GlobalSecondaryIndexes": [
             {
                 "IndexName": INDEX_NAME,
                 "KeySchema": [
-                    {"AttributeName": "open_shard", "KeyType": "HASH"},
-                    {"AttributeName": "open", "KeyType": "RANGE"},
+                    {"AttributeName": "queue", "KeyType": "HASH"},
+                    {"AttributeName": "due", "KeyType": "RANGE"},
                 ],
                 "Projection": {"ProjectionType": "KEYS_ONLY"},
             }
@@ -217,9 +213,8 @@ def _key(key: str) -> dict[str, Any]:
 
 def _item(row: Row) -> dict[str, Any]:
     item = {**_key(row.key), "version": {"S": row.version}, "body": {"S": row.body}}
-    if row.open is not None:
-        kind, shard = row.key.split("/", 1)[0], zlib.crc32(row.key.encode()) % SHARDS
-        item |= {"open_shard": {"S": f"{kind}#{shard}"}, "open": {"S": row.open}}
+    if row.queue is not None:
+        item |= {"queue": {"S": row.queue}, "due": {"S": row.due}}
     if row.expires_s is not None:
         item[TTL_ATTRIBUTE] = {"N": str(row.expires_s)}
     return item
@@ -229,7 +224,8 @@ def _row(item: dict[str, Any]) -> Row:
     return Row(
         key=item["key"]["S"],
         version=item["version"]["S"],
-        open=item["open"]["S"] if "open" in item else None,
+        queue=item["queue"]["S"] if "queue" in item else None,
+        due=item["due"]["S"] if "due" in item else None,
         expires_s=int(item[TTL_ATTRIBUTE]["N"]) if TTL_ATTRIBUTE in item else None,
         body=item["body"]["S"],
     )

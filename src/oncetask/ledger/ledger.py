@@ -1,5 +1,6 @@
 """The ledger's rules over one store."""
 
+import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -9,19 +10,24 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from oncetask.clock import Clock
-from oncetask.errors import DamagedRecord, LedgerUnavailable
+from oncetask.errors import DamagedRecord, LedgerUnavailable, RecordTooLarge
 from oncetask.ledger.records import (
+    FORMAT,
     LEASE_KEY,
-    Ask,
+    ROUTES_KEY,
+    RUNNING_QUEUE,
     Event,
+    Lane,
     Lease,
-    Place,
+    LostCall,
     Record,
-    Signature,
-    TaskOwner,
-    ask_key,
+    RouteNames,
+    SignedBytes,
+    TaskRecord,
+    call_key,
     event_key,
-    place_key,
+    event_queue,
+    lane_key,
     task_key,
 )
 from oncetask.ledger.store import Row, Store
@@ -29,8 +35,17 @@ from oncetask.ledger.store import Row, Store
 REMEMBERED = 256
 """How many records a process remembers as it last saw them: two groups of 100, and what is around them."""
 
+REMEMBERED_BYTES = 20_000
+"""A longer record is not remembered, so that all of them together stay small."""
+
 WRITE_TRIES = 20
-"""How often a change is tried anew when another process changed the record in between."""
+"""How often a change is tried again when another process changed the record in between."""
+
+MOST_RECORD_BYTES = 200_000
+"""Half of what DynamoDB takes for an item."""
+
+FULL_KNOWN_S = 60.0
+"""How late a process may learn that a route is full."""
 
 
 class Kept[R: Record](NamedTuple):
@@ -41,24 +56,31 @@ class Kept[R: Record](NamedTuple):
 
 
 class Read[R: Record](NamedTuple):
-    """Open records, and the keys of those that cannot be read."""
+    """Records, and the keys of those that could not be read."""
 
     records: list[R]
     damaged_keys: list[str]
 
 
+class Taken(NamedTuple):
+    """Lanes that are taken, the keys of those that could not be read, and the names of all queues."""
+
+    lanes: list[Kept[Lane]]
+    damaged_keys: list[str]
+    queues: tuple[str, ...]
+
+
 class Waiting(NamedTuple):
-    """An open event as the index shows it; `due_s` is None where it is `unknown`."""
+    """An open event as the index shows it; `due_s` is the sooner of its next attempt and its end."""
 
     event_id: str
-    task_type: str
+    due_s: float
     received_s: float
-    due_s: float | None
 
 
 class Ledger:
-    """The rules over one store. Every method raises LedgerUnavailable where the store cannot be reached,
-    and DamagedRecord where the record in question cannot be read.
+    """Every method raises LedgerUnavailable where the store cannot be reached, and DamagedRecord where the
+    record in question cannot be read.
 
     What this process last saw of a record is what a change of it is tried on first, without a read. That is
     safe for any age of it: a version is a row's content, and a write meets the version or writes nothing.
@@ -69,12 +91,24 @@ class Ledger:
         self.clock = clock
         self._seen: dict[str, Kept[Any]] = {}
         self._seeing = Lock()
+        self._known_queues: frozenset[str] = frozenset()
+        self._full_routes: frozenset[str] = frozenset()
+        self._full_known_until_s = 0.0
 
     # -- events -------------------------------------------------------------------------------
 
     def record(self, event: Event) -> tuple[Event, bool]:
-        """Keep a new event unless its id is bound: the event that has the id, and whether it is this one."""
-        kept, is_new = self._put_if_free(event_key(event.event_id), event, lambda kept: kept.frees_its_id)
+        """Keep a new event unless its id is bound: the event that has the id, and whether it is this one.
+
+        Where an earlier event of the id is still there, `sequence` goes on from it. Raises RecordTooLarge.
+        """
+        self._know_queue(event_queue(event.route))
+        kept, is_new = self._put_if_free(
+            event_key(event.event_id),
+            event,
+            lambda kept: kept.frees_its_id,
+            following=lambda new, old: new.model_copy(update={"sequence": old.sequence + 1}),
+        )
         return kept.record, is_new
 
     def event(self, event_id: str) -> Event | None:
@@ -84,13 +118,11 @@ class Ledger:
 
     def events(self, event_ids: Iterable[str]) -> list[Event]:
         """Those that exist, in the order given; damaged ones are left out."""
-        rows = self.store.get_many([event_key(event_id) for event_id in event_ids])
-        found = (self._readable(row, Event) for row in rows)
-        return [event for event in found if event is not None and not self._has_expired(event)]
+        return self.read_events(event_ids).records
 
-    def oldest_open_events(self, most: int) -> Read[Event]:
-        """The oldest events that are pending or unknown, at most so many."""
-        return self._read([key for _, key in islice(self.store.open_keys("event"), most)], Event)
+    def read_events(self, event_ids: Iterable[str]) -> Read[Event]:
+        """Those that exist, in the order given, and the keys of damaged ones."""
+        return self._read([event_key(event_id) for event_id in event_ids], Event)
 
     def change_event(self, event_id: str, change: Callable[[Event], Event]) -> Event | None:
         """Apply a pure change to the event as it stands now; None where there is none.
@@ -99,129 +131,207 @@ class Ledger:
         """
         return self._change(event_key(event_id), Event, change)
 
-    def waiting(self) -> Iterator[Waiting]:
-        """Every open event, oldest first, lazily, from the index alone: it may lag behind the records."""
-        for mark, key in self.store.open_keys("event"):
-            age, task_type, due_ms = mark.split("|")
+    def waiting(self, queue: str, most: int | None = None) -> Iterator[Waiting]:
+        """The open events of a queue by when they are due, lazily, from the index alone: it may lag behind
+        the records.
+        """
+        for mark, key in self.store.queued(queue, most):
+            due_ms, _, age = mark.partition("|")
             yield Waiting(
                 event_id=key.removeprefix("event/"),
-                task_type=task_type,
-                received_s=float(age.split(".")[0]) / 1000,
-                due_s=int(due_ms) / 1000 if due_ms else None,
+                due_s=int(due_ms) / 1000,
+                received_s=int(age.partition(".")[0]) / 1000,
             )
 
-    # -- the place of a task type -------------------------------------------------------------
+    def something_is_due(self, route: str | None) -> bool:
+        """Whether an event of the route waits, and its turn has come."""
+        return any(
+            waiting.due_s <= self.clock.now_s() for waiting in islice(self.waiting(event_queue(route), 1), 1)
+        )
 
-    def take_place(self, place: Place) -> Kept[Place] | None:
-        """Take the type's place; None where another ask has it.
+    # -- queues -------------------------------------------------------------------------------
 
-        A place whose claim has ended although its ask was never recorded is free: whoever held it
-        asks nothing after that moment.
-        """
+    def _know_queue(self, queue: str) -> None:
+        """Before the queue's first event, so that a sweep whose routes file lacks the route finds it."""
+        if queue in self._known_queues:
+            return
+        mine = RouteNames(queues=(queue,))
+        kept, is_new = self._put_if_free(ROUTES_KEY, mine, damaged_is_free=True)
+        if not is_new and queue not in kept.record.queues:
+            self._change(
+                ROUTES_KEY,
+                RouteNames,
+                lambda names: (
+                    names
+                    if queue in names.queues
+                    else names.model_copy(update={"queues": (*names.queues, queue)})
+                ),
+            )
+        self._known_queues |= {queue}
+
+    def is_full(self, route: str) -> bool:
+        """Whether the last sweep found as many open events of the route as it may have, a minute ago."""
+        now_s = self.clock.now_s()
+        if now_s >= self._full_known_until_s or now_s < self._full_known_until_s - FULL_KNOWN_S:
+            self._full_routes = frozenset(self.lease().record.full_routes)
+            self._full_known_until_s = now_s + FULL_KNOWN_S
+        return route in self._full_routes
+
+    # -- lanes --------------------------------------------------------------------------------
+
+    def take_lane(self, lane: Lane) -> Kept[Lane] | None:
+        """Take the type's lane; None where another has it."""
         try:
-            kept, is_new = self._put_if_free(place_key(place.task_type), place, self._is_abandoned)
+            kept, is_new = self._put_if_free(lane_key(lane.task_type), lane)
         except DamagedRecord:
             return None  # the sweep mends it
         return kept if is_new else None
 
-    def _is_abandoned(self, place: Place) -> bool:
-        return place.claim_ends_s <= self.clock.now_s() and self.ask(place.ask_id) is None
+    def lane(self, task_type: str) -> Kept[Lane] | None:
+        """The type's lane as it stands; None where it is free."""
+        return self._get(lane_key(task_type), Lane)
 
-    def place_is_taken(self, task_type: str) -> bool:
-        """Whether an ask of the type may be in flight or unresolved."""
-        return self.store.get(place_key(task_type)) is not None
+    def taken(self, task_types: Iterable[str]) -> Taken:
+        """The lanes of these types that are taken; and every queue that an event was ever recorded in."""
+        rows = self.store.get_many([ROUTES_KEY, *map(lane_key, task_types)])
+        taken = Taken([], [], ())
+        for row in rows:
+            if row.key == ROUTES_KEY:
+                names = self._readable(
+                    row, RouteNames
+                )  # unreadable: the next event of each process writes it
+                taken = taken._replace(queues=names.queues if names else ())
+                continue
+            lane = self._readable(row, Lane)
+            if lane is None:
+                taken.damaged_keys.append(row.key)
+            else:
+                taken.lanes.append(Kept(lane, row.version))
+        return taken
 
-    def place_names(self, ask: Ask) -> bool:
-        """Whether the ask has its type's place; also where nobody can read who has it."""
-        row = self.store.get(place_key(ask.request.task_type))
-        place = self._readable(row, Place) if row else None
-        return row is not None and (place is None or place.ask_id == ask.ask_id)
+    def change_lane(self, kept: Kept[Lane], **update: Any) -> Kept[Lane] | None:  # noqa: ANN401 - its fields
+        """The lane with these fields, where it is still as it was read; else None: others took it over."""
+        changed = kept.record.model_copy(update=update)
+        version = self._put(lane_key(changed.task_type), changed, replacing=kept.version)
+        return Kept(changed, version) if version else None
 
-    def give_place_back(self, place: Kept[Place]) -> None:
-        """The ask is resolved and its events are settled: the type may be asked for again."""
-        self.store.delete(place_key(place.record.task_type), version=place.version)
+    def release_lane(self, kept: Kept[Lane]) -> None:
+        """Give the lane back, where it is still as it was read: the type may be asked for again."""
+        self.store.delete(lane_key(kept.record.task_type), version=kept.version)
 
-    def places(self) -> list[Kept[Place]]:
-        """Every place that is taken and can be read."""
-        rows = self.store.get_many([key for _, key in self.store.open_keys("place")])
-        places = ((row, self._readable(row, Place)) for row in rows)
-        return [Kept(place, row.version) for row, place in places if place]
+    # -- calls without an answer --------------------------------------------------------------
 
-    def mend_places(self) -> list[str]:
-        """Make places that cannot be read anew, from what their type still asks; their keys."""
-        rows = self.store.get_many([key for _, key in self.store.open_keys("place")])
-        damaged = [row for row in rows if self._readable(row, Place) is None]
-        for row in damaged:
-            self._put(row.key, self._place_of_what_is_asked(row), replacing=row.version)
-        return [row.key for row in damaged]
+    def keep_lost_call(self, lost: LostCall) -> None:
+        """Remember a call whose lane will be released without an answer. Done twice, it is the same."""
+        self._put_if_free(call_key(lost.call.call_id), lost, damaged_is_free=True)
 
-    def _place_of_what_is_asked(self, row: Row) -> Place:
-        task_type = row.key.removeprefix("place/")
-        asks = (ask for ask in self.open_asks().records if ask.unresolved)
-        ask_id = next((ask.ask_id for ask in asks if ask.request.task_type == task_type), "none")
-        return Place(task_type=task_type, ask_id=ask_id, claim_ends_s=0)
+    def lost_calls(self, call_ids: Iterable[str]) -> list[LostCall]:
+        """Those that exist and can be read, in the order given."""
+        return self._read([call_key(call_id) for call_id in call_ids], LostCall).records
 
-    # -- asks ---------------------------------------------------------------------------------
-
-    def record_ask(self, ask: Ask) -> None:
-        """Keep what is about to be sent."""
-        if not self._put(ask_key(ask.ask_id), ask, replacing=None):
-            raise _contended(ask_key(ask.ask_id))
-
-    def ask(self, ask_id: str) -> Ask | None:
-        """The ask of that id; None where there is none, or it has expired."""
-        kept = self._get(ask_key(ask_id), Ask)
-        return kept.record if kept else None
-
-    def change_ask(self, ask_id: str, change: Callable[[Ask], Ask]) -> Ask | None:
+    def change_lost_call(self, call_id: str, change: Callable[[LostCall], LostCall]) -> LostCall | None:
         """As `change_event`."""
-        return self._change(ask_key(ask_id), Ask, change)
-
-    def open_asks(self) -> Read[Ask]:
-        """Unresolved asks, and those whose task runs or is watched for, oldest first."""
-        return self._read([key for _, key in self.store.open_keys("ask")], Ask)
+        return self._change(call_key(call_id), LostCall, change)
 
     # -- tasks --------------------------------------------------------------------------------
 
-    def own_task(self, task_id: str, ask_id: str) -> TaskOwner:
-        """Whose the task is: this ask's, unless another ask has it already."""
-        mine = TaskOwner(task_id=task_id, ask_id=ask_id, since_s=self.clock.now_s())
-        return self._put_if_free(task_key(task_id), mine, damaged_is_free=True)[0].record
+    def claim_task(self, task: TaskRecord) -> TaskRecord:
+        """Whose the task is: this record's call, unless another has it already. A mere candidate is anybody's
+        whose answer names it.
+        """
+        key = task_key(task.task_id)
+        kept, _ = self._put_if_free(
+            key,
+            task,
+            lambda kept: kept.is_candidate and not task.is_candidate,
+            damaged_is_free=True,
+        )
+        return kept.record
 
-    def task_owner(self, task_id: str) -> TaskOwner | None:
-        """Whose the task is; None where it is no ask's of this ledger."""
-        kept = self._get(task_key(task_id), TaskOwner)
+    def task(self, task_id: str) -> TaskRecord | None:
+        """The task's record; None where it is no call's of this ledger."""
+        kept = self._get(task_key(task_id), TaskRecord)
         return kept.record if kept else None
+
+    def change_task(self, task_id: str, change: Callable[[TaskRecord], TaskRecord]) -> TaskRecord | None:
+        """As `change_event`."""
+        return self._change(task_key(task_id), TaskRecord, change)
+
+    def running(self) -> tuple[Read[TaskRecord], Read[LostCall]]:
+        """Tasks that have not ended, oldest first; and lost calls whose own task may still show."""
+        keys = [key for _, key in self.store.queued(RUNNING_QUEUE)]
+        if not keys:
+            return Read([], []), Read([], [])
+        tasks = self._read([key for key in keys if key.startswith("task/")], TaskRecord)
+        calls = self._read([key for key in keys if key.startswith("call/")], LostCall)
+        return tasks, calls
 
     # -- the sweep's lease ----------------------------------------------------------------------
 
-    def take_lease(self, ends_s: int) -> Kept[Lease] | None:
+    def lease(self) -> Kept[Lease]:
+        """The lease as it stands; its version is empty where there is none yet."""
+        try:
+            return self._get(LEASE_KEY, Lease) or Kept(Lease(), "")
+        except DamagedRecord:
+            row = self.store.get(LEASE_KEY)
+            return Kept(Lease(), row.version if row else "")
+
+    def take_lease(self, ends_s: float) -> Kept[Lease] | None:
         """The lease until then; None where another sweep has it."""
-        lease = Lease(holder=secrets.token_hex(8), ends_s=ends_s)
-        kept, is_new = self._put_if_free(LEASE_KEY, lease, damaged_is_free=True)
-        return kept if is_new else None
+        kept = self._seen.get(LEASE_KEY) or self.lease()
+        for _ in range(2):  # what was remembered, then what is there
+            if kept.record.ends_s > self.clock.now_s():
+                taken = None
+            else:
+                mine = kept.record.model_copy(update={"holder": secrets.token_hex(8), "ends_s": ends_s})
+                taken = self._put(LEASE_KEY, mine, replacing=kept.version or None)
+                if taken is not None:
+                    return Kept(mine, taken)
+            kept = self.lease()
+        return None
 
-    def give_lease_back(self, lease: Kept[Lease]) -> None:
-        """The next sweep may begin."""
-        self.store.delete(LEASE_KEY, version=lease.version)
+    def release_lease(self, kept: Kept[Lease], **update: Any) -> None:  # noqa: ANN401 - its fields
+        """The next sweep may begin, and knows this."""
+        released = kept.record.model_copy(update={"ends_s": 0.0, **update})
+        self._put(LEASE_KEY, released, replacing=kept.version)
 
-    # -- signatures ---------------------------------------------------------------------------
+    # -- signed bytes -------------------------------------------------------------------------
 
-    def first_delivery(self, route: str, signature_sha256: str, delivery_id: str, keep_s: int) -> str:
-        """The delivery id that this signature first came with, within `keep_s`; this one if it is new."""
-        key = f"signature/{route}/{signature_sha256}"
-        mine = Signature(delivery_id=delivery_id, ends_s=int(self.clock.now_s()) + keep_s)
-        return self._put_if_free(key, mine, damaged_is_free=True)[0].record.delivery_id
+    def delivery_of_signed_bytes(self, route: str, digest: str, delivery_id: str, ends_s: float) -> str:
+        """The delivery id that these signed bytes came with before; this one if they are new."""
+        mine = SignedBytes(delivery_id=delivery_id, ends_s=int(ends_s))
+        return self._put_if_free(_signed_key(route, digest), mine, damaged_is_free=True)[0].record.delivery_id
+
+    def forget_signed_bytes(self, route: str, digest: str, delivery_id: str, instead: str) -> None:
+        """No event of that delivery is bound any more: from now on the bytes came with this one."""
+        self._change(
+            _signed_key(route, digest),
+            SignedBytes,
+            lambda kept: (
+                kept.model_copy(update={"delivery_id": instead}) if kept.delivery_id == delivery_id else kept
+            ),
+        )
 
     # -- damage ---------------------------------------------------------------------------------
 
     def set_aside(self, key: str) -> bool:
-        """Take a damaged record out of the index, so that it is met once; whether that was now."""
+        """Take a damaged record out of the index, so that it is met once; whether that was now.
+
+        A newer version's record stays where it is.
+        """
         row = self.store.get(key)
-        if row is None or row.open is None:
+        if row is None or row.queue is None or _is_newer(row):
             return False
-        closed = Row(key, secrets.token_hex(8), None, row.expires_s, row.body)
-        return self.store.put(closed, replacing=row.version)
+        return self.store.put(
+            Row(key, secrets.token_hex(8), None, None, row.expires_s, row.body), replacing=row.version
+        )
+
+    def drop_damaged_lane(self, key: str) -> bool:
+        """Free a lane whose record cannot be read; whether that was now. A newer version's record stays."""
+        row = self.store.get(key)
+        if row is None or _is_newer(row) or self._readable(row, Lane) is not None:
+            return False
+        return self.store.delete(key, version=row.version)
 
     def _read[R: Record](self, keys: Sequence[str], kind: type[R]) -> Read[R]:
         read = Read[R]([], [])
@@ -229,7 +339,7 @@ class Ledger:
             record = self._readable(row, kind)
             if record is None:
                 read.damaged_keys.append(row.key)
-            elif record.row_open() is not None:
+            elif not self._has_expired(record):
                 read.records.append(record)
         return read
 
@@ -241,12 +351,13 @@ class Ledger:
         record: R,
         is_free: Callable[[R], bool] = lambda _: False,
         *,
+        following: Callable[[R, R], R] = lambda new, _: new,
         damaged_is_free: bool = False,
     ) -> tuple[Kept[R], bool]:
         """Keep the record unless the key is bound: what is kept, and whether it is this one.
 
-        The one primitive that carries idempotency, places, owners and the lease. A key is free where
-        there is no record, where it has expired, or where `is_free` says so of it.
+        The one primitive that carries idempotency, lanes and tasks. A key is free where there is no
+        record, where it has expired, or where `is_free` says so of it; `following` goes on from such a one.
         """
         for _ in range(WRITE_TRIES):
             version = self._put(key, record, replacing=None)
@@ -256,27 +367,27 @@ class Ledger:
             if row is None:
                 continue
             kept = self._readable(row, type(record))
-            if kept is None and not damaged_is_free:
+            if kept is None and (_is_newer(row) or not damaged_is_free):
                 raise DamagedRecord(key)
             if kept is not None and not self._has_expired(kept) and not is_free(kept):
                 return Kept(kept, row.version), False
-            version = self._put(key, record, replacing=row.version)
+            joined = record if kept is None else following(record, kept)
+            version = self._put(key, joined, replacing=row.version)
             if version:
-                return Kept(record, version), True
+                return Kept(joined, version), True
         raise _contended(key)
 
     def _put(self, key: str, record: Record, *, replacing: str | None) -> str | None:
         version = secrets.token_hex(8)
-        row = Row(
-            key,
-            version,
-            record.row_open(),
-            record.expires_s,
-            record.model_dump_json(by_alias=True, exclude_none=True),
-        )
+        body = record.model_dump_json(by_alias=True, exclude_none=True)
+        size_bytes = len(body.encode())
+        if size_bytes > MOST_RECORD_BYTES:
+            raise RecordTooLarge(key)
+        queue, due = record.queued() or (None, None)
+        row = Row(key, version, queue, due, record.expires_s, body)
         if not self.store.put(row, replacing=replacing):
             return None
-        self._remember(key, Kept(record, version))
+        self._remember(key, Kept(record, version), size_bytes)
         return version
 
     def _get[R: Record](self, key: str, kind: type[R]) -> Kept[R] | None:
@@ -311,18 +422,33 @@ class Ledger:
             record = kind.model_validate_json(row.body)
         except ValidationError:
             return None
-        self._remember(row.key, Kept(record, row.version))
+        self._remember(row.key, Kept(record, row.version), len(row.body))
         return record
 
-    def _remember(self, key: str, kept: "Kept[Any]") -> None:
+    def _remember(self, key: str, kept: "Kept[Any]", size_bytes: int) -> None:
         with self._seeing:
             self._seen.pop(key, None)
-            self._seen[key] = kept
+            if size_bytes <= REMEMBERED_BYTES:
+                self._seen[key] = kept
             if len(self._seen) > REMEMBERED:
                 del self._seen[next(iter(self._seen))]
 
     def _has_expired(self, record: Record) -> bool:
         return record.expires_s is not None and record.expires_s <= self.clock.now_s()
+
+
+def _signed_key(route: str, digest: str) -> str:
+    return f"signed/{route}/{digest}"
+
+
+def _is_newer(row: Row) -> bool:
+    """Whether a newer version of this code wrote it."""
+    try:
+        document = json.loads(row.body)
+    except (ValueError, RecursionError):
+        return False
+    found = document.get("format") if isinstance(document, dict) else None
+    return isinstance(found, int) and found > FORMAT
 
 
 def _contended(key: str) -> LedgerUnavailable:

@@ -1,6 +1,8 @@
-"""What the ledger keeps: one class a kind of record."""
+"""What the ledger keeps: one class a kind of record. Times are epoch seconds."""
 
-from typing import Literal
+import secrets
+from collections.abc import Mapping
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -19,37 +21,72 @@ from oncetask.models import (
     instant,
 )
 
-ASK_KEPT_S = 7 * 86_400
-"""How long an ask that made no task, or whose task has ended, is remembered: its id marks tasks as ours."""
+FORMAT = 2
+"""What this version writes. A record of a higher one is left alone: a newer version serves it."""
 
+KEPT_S = 7 * 86_400
+"""How long a task and a lost call are remembered after they have ended: their ids mark tasks as ours."""
+
+MOST_HAPPENINGS = 20
+
+INLINE = ".inline"
+"""The queue of events without a route; no route's name has a dot."""
+
+RUNNING_QUEUE = "running"
+"""Tasks that have not ended, and lost calls whose task may still show."""
 
 LEASE_KEY = "lease/sweep"
+ROUTES_KEY = "routes/names"
+
+
+class Queued(NamedTuple):
+    """Where an open record stands."""
+
+    queue: str
+    due: str
 
 
 class Record(Ours):
-    """What the four kinds share. `format` tells records of another version."""
+    """What all kinds share."""
 
-    format: Literal[1] = 1
+    format: Literal[2] = 2
 
     @property
     def expires_s(self) -> int | None:
-        """When the record may go, epoch seconds; None while it is still needed."""
+        """When the record may go; None while it is still needed."""
         return None
 
-    def row_open(self) -> str | None:
-        """Its place in the order of its kind's open records; None: closed."""
+    def queued(self) -> Queued | None:
+        """Its place among the open records; None: closed."""
         return None
+
+
+class Happening(Ours):
+    """What happened to an event: a status, our or the service's code, a task, an operator's name."""
+
+    at_s: float
+    what: str
+    code: str | None = None
+    task_id: str | None = None
+    by: str | None = None
 
 
 class Event(Record):
-    """One accepted event. Times are epoch seconds."""
+    """One accepted event."""
 
     event_id: str
+    instance: str = Field(
+        default_factory=lambda: secrets.token_hex(6),
+        description="tells this event from an earlier or later one under the same id",
+    )
     status: Status
     trigger: Trigger
     route: str | None = None
     item_sha256: str | None = Field(
-        default=None, description="of the item as canonical JSON, to tell a reused id; None: the first wins"
+        default=None, description="of the item as canonical JSON, to tell another item under the same id"
+    )
+    first_wins: bool = Field(
+        default=False, description="the id is the item's own: another item changes nothing"
     )
     request: TaskRequest
     submit: Literal["now", "sweep"]
@@ -58,22 +95,25 @@ class Event(Record):
     order: int = Field(description="its index in the delivery or tick")
     received_s: float
     due_s: float = Field(
-        description="not asked before; while its own handler may still ask: when that has ended"
+        description="not asked for before; while its own handler may still ask: when that has ended"
     )
     give_up_s: float
     keep_s: int
     attempts: int = 0
     failures: int = Field(default=0, description="answers in a row that call for backoff")
-    part: str | None = Field(default=None, description="which half of a refused group it is asked with")
-    ask_id: str | None = Field(default=None, description="the last ask that was applied to it")
-    ask_sendings: int = Field(default=0, description="how many of that ask's sendings `attempts` holds")
-    doubtful: bool = Field(default=False, description="a sending of it was never accounted for")
+    part: str | None = Field(default=None, description="which part of a divided group it is asked for with")
+    call_id: str | None = Field(default=None, description="the last call that was applied to it")
+    lost_calls: tuple[str, ...] = Field(default=(), description="calls searched for in vain, oldest first")
+    may_have_run: bool = Field(default=False, description="a call for it was lost at some time")
     task_id: str | None = None
     response: TaskResponse | None = None
     shared_by: int = 0
+    hosts_missing: tuple[str, ...] = ()
     error: ErrorInfo | None = None
     finish: Finish | None = None
     settled_s: float | None = None
+    sequence: int = 1
+    history: tuple[Happening, ...] = ()
 
     @property
     def coalesces(self) -> bool:
@@ -86,10 +126,15 @@ class Event(Record):
         return self.status in {Status.PENDING, Status.UNKNOWN}
 
     @property
+    def is_ambiguous(self) -> bool:
+        """Whether nobody but an operator can tell what became of it."""
+        return self.status is Status.UNKNOWN and _code_of(self.error) == Code.AMBIGUOUS
+
+    @property
     def frees_its_id(self) -> bool:
         """A later event may take the id: this one surely made no task and never will."""
         if self.status is Status.FAILED:
-            return self.error is not None and self.error.code == Code.EXPIRED
+            return _code_of(self.error) == Code.EXPIRED
         return self.status in {Status.REJECTED, Status.IGNORED}
 
     @property
@@ -99,13 +144,36 @@ class Event(Record):
             return None
         return int(self.settled_s) + self.keep_s
 
-    def row_open(self) -> str | None:
-        """Its place among the open events: age first, then what a look at the index alone must tell."""
+    def queued(self) -> Queued | None:
+        """By route, at the sooner of its next attempt and its end; behind that, what the gauges need."""
         if not self.waits:
             return None
-        age = f"{int(self.received_s * 1000):014d}.{self.order:05d}"
-        due = str(int(self.due_s * 1000)) if self.status is Status.PENDING else ""
-        return f"{age}|{self.request.task_type}|{due}"
+        due_ms = int(min(self.due_s, self.give_up_s) * 1000)
+        return Queued(
+            event_queue(self.route), f"{due_ms:014d}|{int(self.received_s * 1000):014d}.{self.order:05d}"
+        )
+
+    def moved(self, at_s: float, update: Mapping[str, object], *, by: str | None = None) -> Self:
+        """The event with these fields; a new result raises `sequence`, and every move is remembered."""
+        moved = self.model_copy(update=update)
+        happening = Happening(
+            at_s=round(at_s, 3),
+            what=moved.status,
+            code=_code_of(moved.error),
+            task_id=moved.task_id,
+            by=by,
+        )
+        is_new = moved.told() != self.told()
+        return moved.model_copy(
+            update={
+                "sequence": self.sequence + is_new,
+                "history": (*self.history, happening)[-MOST_HAPPENINGS:],
+            }
+        )
+
+    def told(self) -> tuple[object, ...]:
+        """What makes a result a new one where it differs."""
+        return self.status, _code_of(self.error), self.task_id, self.request, self.finish
 
     def result(self) -> Result:
         """Where the event stands."""
@@ -119,6 +187,8 @@ class Event(Record):
             response=self.response,
             shared_by=self.shared_by,
             attempts=self.attempts,
+            sequence=self.sequence,
+            hosts_missing=list(self.hosts_missing),
             error=self.error,
             finish=self.finish,
             received_at=instant(self.received_s),
@@ -126,103 +196,149 @@ class Event(Record):
         )
 
     def result_seen_again(self) -> Result:
-        """What a second delivery of a bound id is told: `duplicate` once there is a task."""
-        if self.status not in {Status.CREATED, Status.FINISHED}:
+        """What a second delivery of a bound id is told: `duplicate` once it was settled."""
+        if self.status not in {Status.CREATED, Status.EXPANDED, Status.FINISHED}:
             return self.result()
         return self.result().model_copy(update={"status": Status.DUPLICATE, "error": None, "finish": None})
 
 
-class Ask(Record):
-    """One GenerateOnceTask call, recorded before it is sent. Times are epoch seconds."""
+class Served(NamedTuple):
+    """One event of a call: the very one under that id, and how often it had been asked for before."""
 
-    ask_id: str
+    event_id: str
+    instance: str
+    attempts: int
+
+    @classmethod
+    def of(cls, event: Event) -> "Served":
+        """The event as it stands before the call is sent."""
+        return cls(event.event_id, event.instance, event.attempts)
+
+
+class Call(Ours):
+    """One GenerateOnceTask call, recorded before it is sent. It is sent once."""
+
+    call_id: str
     request: TaskRequest
-    event_ids: tuple[str, ...]
-    attempts_before: tuple[int, ...] = Field(description="how often each of them had been asked for")
-    first_sent_s: float
-    last_sent_s: float
-    sendings: int = 1
-    claim: str = Field(description="token of the process whose call is out; later writes depend on it")
-    claim_ends_s: float = Field(description="that call has surely ended by then")
-    lost: ErrorInfo | None = Field(default=None, description="asked, no usable answer")
-    looked_s: float | None = Field(default=None, description="when it was last looked for")
+    events: tuple[Served, ...]
+    sent_s: float
+    first_sent_s: float = Field(description="of the first lost call of any of its events, else `sent_s`")
+    earlier: tuple[str, ...] = Field(default=(), description="lost calls of its events, oldest first")
+    lost: ErrorInfo | None = Field(default=None, description="it was asked, and gave no usable answer")
+    searched_s: float | None = Field(default=None, description="when it was last searched for")
     answer: Answer | None = None
-    answered_s: float | None = None
-    candidates: tuple[str, ...] = Field(default=(), description="task ids held as perhaps this ask's")
-    watched: bool = Field(default=False, description="asked again: the first sending's task may still show")
-    finish: Finish | None = None
-    ended_s: float | None = Field(default=None, description="closed without an answer of its own")
+    retry_s: float | None = Field(default=None, description="when its events may be asked for again")
 
     @property
-    def unresolved(self) -> bool:
-        """In flight, or lost and still looked for."""
-        return self.answer is None and self.ended_s is None
+    def is_alone(self) -> bool:
+        """Whether it serves one event."""
+        return len(self.events) == 1
+
+    @property
+    def event_ids(self) -> tuple[str, ...]:
+        """The ids of its events."""
+        return tuple(served.event_id for served in self.events)
+
+
+class Lane(Record):
+    """A task type's one call in flight or unresolved; or nothing but a holder who ends or reopens events."""
+
+    task_type: str
+    call: Call | None = None
+    holder: str = Field(default_factory=lambda: secrets.token_hex(8), description="token of the claim")
+    claim_ends_s: float = Field(description="the holder's call, or its other work, has surely ended by then")
+
+    @property
+    def is_unresolved(self) -> bool:
+        """Whether its call has no answer."""
+        return self.call is not None and self.call.answer is None
+
+
+class LostCall(Record):
+    """A call that was searched for in vain, or that nobody can tell the outcome of."""
+
+    call: Call
+    why: Literal["in-vain", "ambiguous"]
+    closed_s: float
+    candidates: tuple[str, ...] = Field(default=(), description="task ids held as perhaps this call's")
+    watched_until_s: float | None = Field(
+        default=None, description="its events were sent again: until then its own task may still show"
+    )
+    needed_until_s: float = Field(description="its events have ended by then")
+
+    @property
+    def expires_s(self) -> int:
+        """Long after its events have ended."""
+        return int(self.needed_until_s) + KEPT_S
+
+    def queued(self) -> Queued | None:
+        """Among what runs, while its task may still show."""
+        if self.watched_until_s is None:
+            return None
+        return Queued(RUNNING_QUEUE, f"{int(self.closed_s * 1000):014d}")
+
+
+class TaskRecord(Record):
+    """A task of the service: which call's it is, and whom to tell when it has ended."""
+
+    task_id: str
+    call_id: str
+    task_type: str
+    task_name: str
+    events: tuple[Served, ...] = ()
+    since_s: float = Field(description="when it became known here")
+    is_candidate: bool = Field(default=False, description="perhaps that call's; nobody follows it")
+    finish_seen_s: float | None = Field(default=None, description="ended, its hosts' details not yet there")
+    ended_s: float | None = None
 
     @property
     def runs(self) -> bool:
-        """Its task has not ended yet, as far as we know."""
-        return self.answer is not None and self.answer.outcome is Outcome.CREATED and self.finish is None
+        """Whether it is followed: it has not ended, as far as we know."""
+        return self.ended_s is None and not self.is_candidate
 
     @property
     def expires_s(self) -> int | None:
-        """When the record may go; None while the call or its task has not ended."""
-        if self.row_open() is not None:
-            return None
-        return int(self.ended_s or self.answered_s or self.last_sent_s) + ASK_KEPT_S
-
-    def row_open(self) -> str | None:
-        """Its place among the open asks."""
-        is_open = self.unresolved or self.runs or self.watched
-        return f"{int(self.first_sent_s * 1000):014d}" if is_open else None
-
-
-class Place(Record):
-    """The one ask of a task type that is in flight or unresolved."""
-
-    task_type: str
-    ask_id: str
-    claim_ends_s: float = Field(description="if the ask was not even recorded by then, the place is free")
-
-    def row_open(self) -> str:
-        """Places are always open: each is work that somebody may have left."""
-        return self.task_type
-
-
-class TaskOwner(Record):
-    """The ask that a task of the service belongs to."""
-
-    task_id: str
-    ask_id: str
-    since_s: float
-
-    @property
-    def expires_s(self) -> int:
         """Long after anybody could take the task for theirs."""
-        return int(self.since_s) + ASK_KEPT_S
+        return None if self.runs else int(self.ended_s or self.since_s) + KEPT_S
+
+    def queued(self) -> Queued | None:
+        """Among what runs."""
+        return Queued(RUNNING_QUEUE, f"{int(self.since_s * 1000):014d}") if self.runs else None
 
 
 class Lease(Record):
-    """The one sweep that is at work."""
+    """The one sweep that is at work, and what one sweep tells the next; it is never deleted."""
 
-    holder: str
-    ends_s: int
+    holder: str = ""
+    ends_s: float = 0.0
+    turns: dict[str, float] = Field(default={}, description="queue to when its last turn was")
+    full_routes: tuple[str, ...] = ()
+    followed_to: str = Field(
+        default="", description="the task that was followed last; the next begins behind"
+    )
 
-    @property
-    def expires_s(self) -> int:
-        """Whether or not its holder lives."""
-        return self.ends_s
+
+class RouteNames(Record):
+    """Every queue of events that there ever was: a route's events are found also where the file forgot it."""
+
+    queues: tuple[str, ...] = ()
 
 
-class Signature(Record):
-    """The delivery id that a signature first came with."""
+class SignedBytes(Record):
+    """The delivery id that signed bytes came with."""
 
     delivery_id: str
     ends_s: int
 
     @property
     def expires_s(self) -> int:
-        """Whatever becomes of the delivery's events."""
+        """When no event of the delivery can be bound any more."""
         return self.ends_s
+
+
+def event_queue(route: str | None) -> str:
+    """The queue of a route's events."""
+    return f"event/{route or INLINE}"
 
 
 def event_key(event_id: str) -> str:
@@ -230,16 +346,25 @@ def event_key(event_id: str) -> str:
     return f"event/{event_id}"
 
 
-def ask_key(ask_id: str) -> str:
-    """The key of an ask's record."""
-    return f"ask/{ask_id}"
+def lane_key(task_type: str) -> str:
+    """The key of a task type's lane."""
+    return f"lane/{task_type}"
 
 
-def place_key(task_type: str) -> str:
-    """The key of a task type's place."""
-    return f"place/{task_type}"
+def call_key(call_id: str) -> str:
+    """The key of a lost call's record."""
+    return f"call/{call_id}"
 
 
 def task_key(task_id: str) -> str:
-    """The key of a task's owner."""
+    """The key of a task's record."""
     return f"task/{task_id}"
+
+
+def _code_of(error: ErrorInfo | None) -> str | None:
+    return None if error is None else error.code
+
+
+def is_created(call: Call) -> bool:
+    """Whether the call's answer is a task."""
+    return call.answer is not None and call.answer.outcome is Outcome.CREATED

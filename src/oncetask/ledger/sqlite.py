@@ -17,18 +17,18 @@ from oncetask.errors import LedgerUnavailable
 from oncetask.ledger.store import Row
 
 BUSY_TIMEOUT_S = 5.0
-PAGE_ROWS = 200
+PAGE_ROWS = 500
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS ledger (
     key TEXT PRIMARY KEY,
     version TEXT NOT NULL,
-    kind TEXT NOT NULL,
-    open TEXT,
+    queue TEXT,
+    due TEXT,
     expires_s INTEGER,
     body TEXT NOT NULL
 );
-CREATE INDEX IF NOT EXISTS ledger_open ON ledger (kind, open, key) WHERE open IS NOT NULL;
+CREATE INDEX IF NOT EXISTS ledger_queue ON ledger (queue, due, key) WHERE queue IS NOT NULL;
 CREATE INDEX IF NOT EXISTS ledger_expires ON ledger (expires_s) WHERE expires_s IS NOT NULL;
 """
 
@@ -51,38 +51,41 @@ class SqlStore:
             self._connection.executescript(SCHEMA)
 
     def get(self, key: str) -> Row | None:
-        found = self._rows("SELECT key, version, open, expires_s, body FROM ledger WHERE key = ?", key)
+        found = self._rows("SELECT key, version, queue, due, expires_s, body FROM ledger WHERE key = ?", key)
         return Row(*found[0]) if found else None
 
     def get_many(self, keys: Sequence[str]) -> list[Row]:
         return [row for key in keys if (row := self.get(key)) is not None]
 
     def put(self, row: Row, *, replacing: str | None) -> bool:
-        kind = row.key.split("/", 1)[0]
         if replacing is None:
             return self._changes(
                 "INSERT INTO ledger VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                *(row.key, row.version, kind, row.open, row.expires_s, row.body),
+                *row,
             )
         return self._changes(
-            "UPDATE ledger SET version = ?, open = ?, expires_s = ?, body = ? WHERE key = ? AND version = ?",
-            *(row.version, row.open, row.expires_s, row.body, row.key, replacing),
+            "UPDATE ledger SET version = ?, queue = ?, due = ?, expires_s = ?, body = ?"
+            " WHERE key = ? AND version = ?",
+            *row[1:],
+            row.key,
+            replacing,
         )
 
     def delete(self, key: str, *, version: str) -> bool:
         return self._changes("DELETE FROM ledger WHERE key = ? AND version = ?", key, version)
 
-    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
+    def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
         """Read in pages, so that no read stays open while its reader writes."""
         after = ("", "")
+        page_rows = min(most or PAGE_ROWS, PAGE_ROWS)
         while True:
             page = self._rows(
-                "SELECT open, key FROM ledger WHERE kind = ? AND open IS NOT NULL AND (open, key) > (?, ?)"
-                " ORDER BY open, key LIMIT ?",
-                *(kind, *after, PAGE_ROWS),
+                "SELECT due, key FROM ledger WHERE queue = ? AND (due, key) > (?, ?)"
+                " ORDER BY due, key LIMIT ?",
+                *(queue, *after, page_rows),
             )
             yield from page
-            if len(page) < PAGE_ROWS:
+            if len(page) < page_rows:
                 return
             after = page[-1]
 

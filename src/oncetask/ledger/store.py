@@ -7,13 +7,14 @@ from typing import NamedTuple, Protocol
 class Row(NamedTuple):
     """One stored record. `key` is `{kind}/{name}`; `version` changes with every write.
 
-    `open` is the record's place in the order of its kind's open records, oldest first; None: closed,
-    and not in the index. `expires_s` (epoch seconds): the store may delete it after that.
+    An open record stands in a `queue`, ordered by `due`; both are None where it is closed, and then it is
+    not in the index. `expires_s` (epoch seconds): the store may delete it after that.
     """
 
     key: str
     version: str
-    open: str | None
+    queue: str | None
+    due: str | None
     expires_s: int | None
     body: str
 
@@ -36,8 +37,10 @@ class Store(Protocol):
     def delete(self, key: str, *, version: str) -> bool:
         """Delete if the stored row has this version; else False. A row already gone is False."""
 
-    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        """`(open, key)` of every open row of a kind, oldest first; lazily; may lag behind writes."""
+    def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
+        """`(due, key)` of the rows in a queue, by `due`, read page by page as they are wanted; may lag behind
+        writes. `most`: no more than so many are wanted.
+        """
 
     def forget_expired(self, now_s: float) -> None:
         """Delete what has expired, where the store does not do so by itself."""

@@ -26,6 +26,11 @@ from oncetask.webhooks.schemes import scheme_of
 
 WEEK_S = 604_800
 DAY_S = 86_400
+MOST_OPEN = 5000
+TASK_S = DAY_S
+"""A task counts as lost after that."""
+MORE_S = 3600
+"""For the sweeps that tell of an end."""
 LONGEST_S = 100 * 365 * DAY_S
 """What a database's integer and a date still hold."""
 SOURCE = "oncetask"
@@ -127,7 +132,8 @@ class Route(BaseModel):
     direct: Annotated[bool, Field(strict=True)] = False
     allow: tuple[TaskType, ...] = ()
     keep_s: Annotated[Seconds, Field(ge=600)] | None = None
-    expire_s: Annotated[Seconds, Field(ge=1)] = WEEK_S
+    expire_s: Annotated[Seconds, Field(ge=5)] = WEEK_S
+    max_open: WholeNumber = MOST_OPEN
     schedule: Annotated[str, AfterValidator(_of_scheduler)] | None = None
     timezone: Annotated[str, AfterValidator(_of_iana)] | None = None
     media: Annotated[str, Field(pattern=r"^(json|form|form:.+)$")] = "json"
@@ -142,7 +148,7 @@ class Route(BaseModel):
         if self.trigger is Trigger.TIMER and self.verify is not None:
             raise ValueError("verify: only a webhook's route has it")
         self._schedule_fits()
-        for key in {"media", "headers"} & self.model_fields_set:
+        for key in {"media", "headers", "max_open"} & self.model_fields_set:
             if self.trigger is Trigger.TIMER:
                 raise ValueError(f"{key}: only a webhook's route has it")
         if self.direct:
@@ -181,6 +187,12 @@ class Route(BaseModel):
             raise ValueError(
                 f'allow: {RUNS_ON_HOSTS} with values of the sender needs allow = ["{RUNS_ON_HOSTS}"]'
             )
+
+    def longest_bound_s(self) -> int:
+        """How long an id of the route may be bound, from its event's receipt, searches for a lost answer
+        aside: waiting, then its task's day, then remembered.
+        """
+        return self.expire_s + TASK_S + MORE_S + self.remembered_s()
 
     def _replays_are_remembered(self) -> None:
         tolerance_s = self.verify.signed_time_s if self.verify is not None else None

@@ -12,27 +12,27 @@ what of its name, Source and targets is shown:
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from oncetask.ledger.records import Ask, TaskOwner
+from oncetask.ledger.records import Call, TaskRecord
 from oncetask.models import Task
 
 BEFORE_S = 5.0
 AFTER_S = 5.0
-LOOKS_S = (5, 30, 90)
-"""When a lost answer is looked for, in seconds after the last sending; the last look is ONCETASK_LOOK_S."""
+SEARCHES_S = (5, 30, 90)
+"""When a lost answer is searched for, in seconds after the sending; the last search is ONCETASK_LOOK_S."""
 
 
 class Found(NamedTuple):
-    """The task that is the ask's."""
+    """The task that is the call's."""
 
     task_id: str
 
 
 class NothingYet(NamedTuple):
-    """Nothing that could be the ask's task is shown."""
+    """Nothing that could be the call's task is shown."""
 
 
 class Unclear(NamedTuple):
-    """Nobody can tell; these tasks could be the ask's."""
+    """Nobody can tell; these tasks could be the call's."""
 
     candidates: tuple[str, ...]
 
@@ -40,69 +40,87 @@ class Unclear(NamedTuple):
 type Judgement = Found | NothingYet | Unclear
 
 
-def look_is_due(ask: Ask, *, look_s: int, now_s: float) -> bool:
-    """Whether one of the looks has come that was not made yet."""
-    looked_s = ask.looked_s or 0.0
-    moments = [ask.last_sent_s + after_s for after_s in (*LOOKS_S, look_s) if after_s <= look_s]
-    return any(looked_s < moment <= now_s for moment in moments)
+class Shown(NamedTuple):
+    """What a query showed. `is_all`: every task of the type since the first sending is among them; else only
+    the type's last one, behind which ours may hide.
+    """
+
+    tasks: Sequence[Task]
+    is_all: bool
 
 
-def is_last_look(ask: Ask, *, look_s: int, now_s: float) -> bool:
-    """Whether nothing is looked for any longer after this look."""
-    return now_s >= ask.last_sent_s + look_s
+def search_is_due(call: Call, *, look_s: int, now_s: float) -> bool:
+    """Whether one of the searches has come that was not made yet."""
+    searched_s = call.searched_s or 0.0
+    moments = [call.sent_s + after_s for after_s in (*SEARCHES_S, look_s) if after_s <= look_s]
+    return any(searched_s < moment <= now_s for moment in moments)
+
+
+def is_last_search(call: Call, *, look_s: int, now_s: float) -> bool:
+    """Whether the call is searched for no longer after this search."""
+    return now_s >= call.sent_s + look_s
 
 
 def judge(
-    ask: Ask,
-    seen: Sequence[Task],
-    owner_of: Callable[[str], TaskOwner | None],
+    call: Call,
+    shown: Shown,
+    owner_of: Callable[[str], TaskRecord | None],
     *,
-    shows_all: bool,
     read_timeout_s: float,
 ) -> Judgement:
-    """Whether one of the tasks seen is the ask's.
-
-    `shows_all`: every task of the type since the first sending is among them; else only the type's
-    last one, behind which ours may hide.
-    """
+    """Whether one of the tasks shown is the call's."""
     candidates = []
-    for task in seen:
+    for task in shown.tasks:
         owner = owner_of(task.task_id)
-        if owner is not None and owner.ask_id == ask.ask_id:
+        if owner is not None and owner.call_id == call.call_id and not owner.is_candidate:
             return Found(task.task_id)
-        if owner is None and _could_be(ask, task):
+        if owner is None and _could_be(call, task):
             candidates.append(task)
-        elif not shows_all and _could_hide_ours(ask, task, owner):
+        elif not shown.is_all and _could_hide_ours(call, task, owner):
             return Unclear(())
-    inside = [task for task in candidates if _is_inside(ask, task, read_timeout_s)]
+    inside = [task for task in candidates if _is_inside(call, task, read_timeout_s)]
     if len(inside) == 1:
         return Found(inside[0].task_id)
     return Unclear(tuple(task.task_id for task in candidates)) if candidates else NothingYet()
 
 
-def _could_be(ask: Ask, task: Task) -> bool:
+def judge_later(
+    call: Call,
+    shown: Shown,
+    owner_of: Callable[[str], TaskRecord | None],
+    *,
+    read_timeout_s: float,
+) -> Judgement:
+    """The same long after the last search, which showed nothing: what started after the call is another's,
+    and nothing hides behind it.
+    """
+    inside = [task for task in shown.tasks if _is_inside(call, task, read_timeout_s)]
+    return judge(call, Shown(inside, is_all=True), owner_of, read_timeout_s=read_timeout_s)
+
+
+def _could_be(call: Call, task: Task) -> bool:
     """Started since the first sending, and nothing that is shown of it differs."""
-    return _started_since_first_sending(ask, task) and not _differs(ask, task)
+    return _started_since_first_sending(call, task) and not _differs(call, task)
 
 
-def _started_since_first_sending(ask: Ask, task: Task) -> bool:
-    return task.started_s is None or task.started_s >= ask.first_sent_s - BEFORE_S
+def _started_since_first_sending(call: Call, task: Task) -> bool:
+    return task.started_s is None or task.started_s >= call.first_sent_s - BEFORE_S
 
 
-def _could_hide_ours(ask: Ask, task: Task, owner: TaskOwner | None) -> bool:
+def _could_hide_ours(call: Call, task: Task, owner: TaskRecord | None) -> bool:
     """The last task of the type is another's, and ours may be the one before it."""
-    if owner is not None and owner.since_s < ask.first_sent_s:
+    if owner is not None and owner.since_s < call.first_sent_s:
         return False
-    return _started_since_first_sending(ask, task)
+    return _started_since_first_sending(call, task)
 
 
-def _is_inside(ask: Ask, task: Task, read_timeout_s: float) -> bool:
-    latest_s = ask.last_sent_s + AFTER_S + read_timeout_s
+def _is_inside(call: Call, task: Task, read_timeout_s: float) -> bool:
+    latest_s = call.sent_s + AFTER_S + read_timeout_s
     return task.started_s is not None and task.started_s <= latest_s
 
 
-def _differs(ask: Ask, task: Task) -> bool:
-    request = ask.request
+def _differs(call: Call, task: Task) -> bool:
+    request = call.request
     if task.name and task.name != request.task_name:
         return True
     if task.source and task.source != request.source:

@@ -1,0 +1,79 @@
+"""A task type's lane, held while its open events are ended or reopened.
+
+Nobody sends anything for an event of the type meanwhile. A lane whose call is unresolved is taken over once
+that call's claim has ended, and left as it was.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import NamedTuple
+
+from oncetask.clock import Clock, Deadline
+from oncetask.errors import LedgerUnavailable
+from oncetask.ledger.ledger import Kept, Ledger
+from oncetask.ledger.records import Lane
+
+HELD_S = 20.0
+"""How long a holder may work; one that was frozen for longer finds its lane taken over."""
+POLL_S = 0.02
+
+
+class Held(NamedTuple):
+    """A lane in our hands until then; `is_taken_over`: it has an unresolved call, whose claim had ended."""
+
+    lane: Kept[Lane]
+    ends: Deadline
+    is_taken_over: bool
+
+    def is_ours(self) -> bool:
+        """Whether that is surely still so."""
+        return self.ends.left_s() > 0
+
+
+@contextmanager
+def held(ledger: Ledger, clock: Clock, task_type: str, *, patience_s: float = 0.0) -> Iterator[Held | None]:
+    """The type's lane inside the block; None where another has it, also after `patience_s`."""
+    taken = _take(ledger, clock, task_type, patience_s)
+    try:
+        yield taken
+    finally:
+        if taken is not None:
+            with suppress(LedgerUnavailable):  # the claim ends by itself
+                _release(ledger, clock, taken)
+
+
+def _take(ledger: Ledger, clock: Clock, task_type: str, patience_s: float) -> Held | None:
+    waited = Deadline.after(patience_s, clock)
+    while True:
+        taken = _take_free(ledger, clock, task_type) or _take_over(ledger, clock, task_type)
+        if taken is not None or waited.left_s() <= 0:
+            return taken
+        clock.sleep(min(POLL_S, waited.left_s()))
+
+
+def _take_free(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
+    ends = Deadline.after(HELD_S, clock)
+    lane = ledger.take_lane(Lane(task_type=task_type, claim_ends_s=clock.now_s() + HELD_S))
+    return None if lane is None else Held(lane, ends, is_taken_over=False)
+
+
+def _take_over(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
+    """An answered call is left to the sweep: its events are settled first."""
+    lane = ledger.lane(task_type)
+    if lane is None or lane.record.claim_ends_s > clock.now_s():
+        return None
+    if lane.record.call is not None and lane.record.call.answer is not None:
+        return None
+    ends = Deadline.after(HELD_S, clock)
+    fresh = Lane(task_type=task_type, claim_ends_s=clock.now_s() + HELD_S)
+    ours = ledger.change_lane(lane, holder=fresh.holder, claim_ends_s=fresh.claim_ends_s)
+    if ours is None:
+        return None
+    return Held(ours, ends, is_taken_over=ours.record.call is not None)
+
+
+def _release(ledger: Ledger, clock: Clock, taken: Held) -> None:
+    if taken.is_taken_over:
+        ledger.change_lane(taken.lane, claim_ends_s=clock.now_s())
+    else:
+        ledger.release_lane(taken.lane)

@@ -1,0 +1,179 @@
+"""The routes take turns: each gives up what is past its end, then has one call, until told to stop."""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from oncetask.ledger.records import Event, LostCall
+from oncetask.models import Outcome
+from oncetask.submit.call import Called
+from oncetask.submit.grouping import groups
+from oncetask.submit.lane import held
+from oncetask.submit.report import Limits
+from oncetask.sweep.context import Context
+from oncetask.sweep.matching import Found, Unclear
+from oncetask.sweep.queue import RouteQueue, by_turn, due_events, end_event, is_past_its_end
+from oncetask.sweep.recover import recover
+from oncetask.sweep.search import WATCHED_S, adopt, judged_later, leave_to_operator
+
+PUT_OFF_S = 60.0
+"""How long events wait whose search failed before they could be asked for again."""
+
+_DIVIDED = {Outcome.REFUSED, Outcome.UNLISTED}
+
+
+@dataclass(slots=True)
+class _Turn:
+    """One route's due groups, oldest first; they are read when its first turn comes."""
+
+    queue: RouteQueue
+    groups: deque[list[Event]] | None = None
+    divided: list[Event] = field(default_factory=list)
+
+
+def take_turns(context: Context, queues: Sequence[RouteQueue], turns: dict[str, float]) -> None:
+    """A call a route, round after round; `turns` is brought up to date. What a refused group was divided into
+    comes after everybody else.
+    """
+    waiting = deque(_Turn(queue) for queue in by_turn(queues, turns))
+    divided: list[Event] = []
+    while waiting and _goes_on(context):
+        turn = waiting.popleft()
+        called = _next_call(context, turn)
+        if called is None:
+            continue  # nothing of the route can be asked for in this sweep
+        if called.answer.outcome is not Outcome.CAP_REACHED:
+            turns[turn.queue.queue] = context.now_s()
+        divided += _parts(called)
+        waiting.append(turn)
+    for group in groups(divided):
+        if not _goes_on(context):
+            return
+        if context.heeded.allows(group[0].request.task_type):
+            _call(context, group)
+
+
+def _goes_on(context: Context) -> bool:
+    return not context.heeded.ended and context.is_in_time_to_write()
+
+
+def _next_call(context: Context, turn: _Turn) -> Called | None:
+    """The next call of a route that could be made; None where there is none any more."""
+    if turn.groups is None:
+        turn.groups = deque(groups(_still_waiting(context, due_events(context, turn.queue))))
+    while turn.groups and context.is_in_time_to_call():
+        group = turn.groups.popleft()
+        if context.heeded.allows(group[0].request.task_type):
+            called = _call(context, group)
+            if called is not None:
+                return called
+    return None
+
+
+def _parts(called: Called) -> list[Event]:
+    """The events of a group that was refused, to be asked for in its parts."""
+    if called.call.is_alone or called.answer.outcome not in _DIVIDED:
+        return []
+    return [event for event in called.events if event.waits and event.part is not None]
+
+
+# -- giving up ------------------------------------------------------------------------------------
+
+
+def _still_waiting(context: Context, due: Sequence[Event]) -> list[Event]:
+    """The due events without those past their end, which are given up. The lanes of types that no setting
+    names any more are brought forward first.
+    """
+    unknown_types = {event.request.task_type for event in due} - set(context.rules.task_types)
+    if unknown_types:
+        recover(context, sorted(unknown_types))
+    now_s = context.now_s()
+    ended = [event for event in due if is_past_its_end(event, now_s)]
+    for task_type in dict.fromkeys(event.request.task_type for event in ended):
+        _give_up(context, task_type, [event for event in ended if event.request.task_type == task_type])
+    return [event for event in due if not is_past_its_end(event, now_s) and not event.is_ambiguous]
+
+
+def _give_up(context: Context, task_type: str, events: Sequence[Event]) -> None:
+    """Under the type's lane: no call for one of them is on its way. What does not fit is the next sweep's."""
+    with held(context.ledger, context.caller.clock, task_type) as lane:
+        if lane is None:
+            return
+        for event in events:
+            if not (lane.is_ours() and context.is_in_time_to_write()):
+                return
+            end_event(context, event)
+
+
+# -- a call ---------------------------------------------------------------------------------------
+
+
+def _call(context: Context, group: list[Event]) -> Called | None:
+    """Ask for one group; None where that was not possible."""
+    lost = context.ledger.lost_calls(group[0].lost_calls) if group[0].lost_calls else []
+    called = _call_again(context, group, lost) if lost else _call_first(context, group)
+    if called is not None:
+        context.take_in(called)
+    return called
+
+
+def _call_first(context: Context, group: list[Event]) -> Called | None:
+    called = context.caller.call(group, context.report, Limits(context.deadline))
+    if called is None:
+        context.heeded.closed_types.add(group[0].request.task_type)
+    return called
+
+
+def _call_again(context: Context, group: list[Event], lost: Sequence[LostCall]) -> Called | None:
+    """After one more search, under the lane: nobody else makes a task of the type meanwhile."""
+    taken = context.caller.take(group, Limits(context.deadline), lost)
+    if taken is None:
+        context.heeded.closed_types.add(group[0].request.task_type)
+        return None
+    lane, events = taken
+    if _is_found(context, lost):
+        _put_off(context, events)
+        context.ledger.release_lane(lane)
+        return None
+    called = context.caller.send(lane, events, context.report, Limits(context.deadline))
+    if called is not None:
+        context.report.asked_again += 1
+        for one in lost:
+            _watch_from_now(context, one)
+    return called
+
+
+def _is_found(context: Context, lost: Sequence[LostCall]) -> bool:
+    """Whether the search shows a task of an earlier call, or failed, or cannot tell: nothing is sent then."""
+    for one in lost:
+        match judged_later(context, one.call):
+            case Found(task_id):
+                if adopt(context, one.call, task_id):
+                    context.report.adopted += 1
+                return True
+            case Unclear(candidates):
+                leave_to_operator(context, one.call, candidates)
+                return True
+            case None:
+                return True
+    return False
+
+
+def _instead_of(event: Event, changed: Event) -> Callable[[Event], Event]:
+    """The changed event, where it still stands as it was read."""
+    return lambda kept: changed if kept == event else kept
+
+
+def _put_off(context: Context, events: Sequence[Event]) -> None:
+    """To the end of their queue, where they still wait: a search that fails holds nobody up."""
+    due_s = context.now_s() + PUT_OFF_S
+    for event in events:
+        later = event.model_copy(update={"due_s": due_s})
+        context.ledger.change_event(event.event_id, _instead_of(event, later))
+
+
+def _watch_from_now(context: Context, lost: LostCall) -> None:
+    until_s = context.now_s() + WATCHED_S
+    context.ledger.change_lost_call(
+        lost.call.call_id, lambda kept: kept.model_copy(update={"watched_until_s": until_s})
+    )
