@@ -9,7 +9,7 @@ from local.emulator import Emulator
 from oncetask.handlers.sweep import swept_document
 from oncetask.handlers.webhook import Accepted, Answered, Refusal
 from oncetask.models import results_document
-from oncetask.sweep.sweep import SweepReport
+from oncetask.sweep.context import SweepReport
 
 
 class Outcome(NamedTuple):

@@ -101,12 +101,6 @@ class DynamoDbStore:
             return answer.document is not None
         return self.get(key) is None
 
-    def forget_expired(self, now_s: float) -> None:
-        """The table's TTL does so."""
-
-    def close(self) -> None:
-        self._service.close()
-
     def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
         """A page is read when its first row is needed."""
         start: dict[str, Any] = {}
