@@ -17,6 +17,7 @@ from pydantic import BaseModel, ValidationError
 from local.text import nearest
 from local.toml_lines import lines_of
 from oncetask.errors import SettingsError
+from oncetask.routing.hosts import Hosts
 from oncetask.routing.routes import Route, load_routes
 from oncetask.webhooks import schemes
 from oncetask.webhooks.scheme import Scheme
@@ -97,7 +98,9 @@ def _of_route(name: str, table: dict[str, Any], task_types: Sequence[str]) -> It
         Route.model_validate({**given, "name": name}, context={"task_types": task_types})
     except ValidationError as error:
         for one in error.errors(include_url=False):
-            found = _mistake(name, table, one, Route, task_types)
+            found = _mistake(
+                name, table, one, Hosts if one["loc"][1:] and one["loc"][0] == "hosts" else Route
+            )
             if not (scheme_mistakes and found.key == "verify"):
                 yield found
 
@@ -112,7 +115,7 @@ def _of_scheme(name: str, table: object) -> Iterator[Mistake]:
         kind = schemes.SCHEMES[table["scheme"]] if isinstance(table, dict) else Scheme
         for one in error.errors(include_url=False, include_input=False):
             keys = ("verify", *one["loc"])
-            yield _of_error(name, keys, one, kind, ())
+            yield _of_error(name, keys, one, kind)
     except ValueError as error:
         scheme = table.get("scheme") if isinstance(table, dict) else None
         hint = nearest(scheme, map(str, schemes.SCHEMES)) if isinstance(scheme, str) else ""
@@ -124,10 +127,9 @@ def _mistake(
     table: dict[str, Any],
     error: Any,  # noqa: ANN401 - pydantic's
     kind: type[BaseModel],
-    task_types: Sequence[str],
 ) -> Mistake:
     keys = error["loc"]
-    found = _of_error(name, keys, error, kind, task_types)
+    found = _of_error(name, keys, error, kind)
     if not keys:  # the model's own: the message begins with its key
         key, _, message = found.message.partition(": ")
         return found._replace(key=key, message=message)
@@ -142,7 +144,6 @@ def _of_error(
     keys: Sequence[Any],
     error: Any,  # noqa: ANN401 - pydantic's
     kind: type[BaseModel],
-    task_types: Sequence[str],
 ) -> Mistake:
     says = _SAYS.get(error["type"], error["msg"].removeprefix("Value error, "))
     key = ".".join(map(str, keys))
@@ -151,8 +152,6 @@ def _of_error(
         says += nearest(last, (field for field in kind.model_fields if field != "name"))
     elif error["type"] == "string_pattern_mismatch":
         says = f"must have the form {error['ctx']['pattern']}"
-    elif "task type" in says and isinstance(error.get("input"), str):
-        says += nearest(error["input"], task_types)
     return Mistake(name, key, says)
 
 

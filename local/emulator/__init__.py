@@ -20,12 +20,14 @@ from .faults import (
     Throttle,
     Unreadable,
 )
+from .hosts import SAMPLE, Host, host, made_up_hosts, read_hosts
 from .server import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from .task import Task
 
 __all__ = [
     "ACCESS_KEY_ID",
     "ACCESS_KEY_SECRET",
+    "SAMPLE",
     "Behaviour",
     "Call",
     "CanCreateFalse",
@@ -33,6 +35,7 @@ __all__ = [
     "Emulator",
     "EndState",
     "Fault",
+    "Host",
     "LateTask",
     "NoTaskId",
     "Redirect",
@@ -44,4 +47,7 @@ __all__ = [
     "Task",
     "Throttle",
     "Unreadable",
+    "host",
+    "made_up_hosts",
+    "read_hosts",
 ]

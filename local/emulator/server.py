@@ -17,6 +17,7 @@ from .behaviour import Behaviour, EndState
 from .calls import Call, call_of
 from .faults import Conduct, Fault, Outcome
 from .gateway import Gateway, Operation, Run
+from .hosts import Host, Inventory
 from .listener import Listener
 from .plans import planned
 from .task import Task
@@ -64,7 +65,8 @@ class Emulator:
         self._watch = watch
         self._always = always
         self._going_down = threading.Event()
-        for action, run in _security_center(self._tasks).items():
+        self._inventory = Inventory(clock, self._behaviour)
+        for action, run in _security_center(self._tasks, self._inventory).items():
             self.add_operation(VERSION, action, run)
         self._listener = Listener(port, self._serve)
         self.up()
@@ -116,6 +118,11 @@ class Emulator:
         """Every task that exists by now, foreign ones included, in the order they came to exist."""
         with self._lock:
             return self._tasks.all()
+
+    @property
+    def hosts(self) -> list[Host]:
+        """The hosts it lists, to be changed at any time; they outlive `forget`."""
+        return self._inventory.hosts
 
     def script(self, *faults: Fault | None, action: str = "GenerateOnceTask") -> None:
         """The next calls of that action meet these faults, one each, in order; None: none.
@@ -263,12 +270,13 @@ class _Struck:
         return self.tasks.at_cap()
 
 
-def _security_center(tasks: Tasks) -> dict[str, Run]:
+def _security_center(tasks: Tasks, inventory: Inventory) -> dict[str, Run]:
     return {
         "GenerateOnceTask": lambda c: tasks.generate(c.parameters, call_number=c.number),
         "DescribeOnceTask": lambda c: tasks.describe(c.parameters),
         "GetOnceTaskResultInfo": lambda c: tasks.result_info(c.parameters),
         "GetLastOnceTaskInfo": lambda c: tasks.last_info(c.parameters),
+        "DescribeCloudCenterInstances": lambda c: inventory.describe(c.parameters),
     }
 
 

@@ -2,7 +2,6 @@
 
 import bisect
 import math
-import re
 import secrets
 from collections.abc import Callable, Iterable, Mapping
 from operator import attrgetter
@@ -10,6 +9,7 @@ from operator import attrgetter
 from . import views
 from .answers import Answer, ApiError
 from .behaviour import Behaviour, EndState
+from .refusals import Parameters, invalid, required, whole
 from .task import Task, object_of, targets_of
 
 TASK_TYPES = frozenset(
@@ -38,8 +38,6 @@ DESCRIBED_TYPES = frozenset(
     }
 )
 """What DescribeOnceTask takes (api-facts 1.1)."""
-
-type Parameters = Mapping[str, str]
 
 
 class Tasks:
@@ -78,27 +76,31 @@ class Tasks:
 
     def at_cap(self) -> Answer:
         """The answer when no task more may run: a raised ApiError or CanCreate false."""
-        if self._behaviour.cap_answer == "code":
-            message = "The number of running once tasks has reached the limit."
-            raise ApiError(400, "OnceTaskLimitExceeded", message)
-        return {"CanCreate": False, "LastTask": self._newest_id}
+        match self._behaviour.cap_answer:
+            case "code":
+                message = "The number of running once tasks has reached the limit."
+                raise ApiError(400, "OnceTaskLimitExceeded", message)
+            case "quota":
+                raise ApiError(400, "-110", f"quota full, quota is {self._behaviour.cap}")
+        return {"CanCreate": False, "LastTask": views.shown_id(self._newest_id, self._behaviour)}
 
     def describe(self, parameters: Parameters) -> Answer:
         """DescribeOnceTask: one page of tasks, newest first."""
         now_s = self._settle()
         if not parameters.get("RootTaskId"):
-            _required(parameters, "TaskType")
+            required(parameters, "TaskType", self._behaviour)
         if parameters.get("TaskType") and parameters["TaskType"] not in DESCRIBED_TYPES:
-            raise _invalid("TaskType")
+            raise invalid("TaskType", self._behaviour)
         found = [task for task in self._described(parameters) if task.visible_s <= now_s]
-        return self._page(found, parameters, now_s)
+        entries = [entry for task in found for entry in self._entries(task, parameters, now_s)]
+        return _page(entries, parameters)
 
     def result_info(self, parameters: Parameters) -> Answer:
         """GetOnceTaskResultInfo: one task by id; empty TaskInfo where it is not known."""
         now_s = self._settle()
         task_type = self._task_type(parameters)
-        _required(parameters, "TaskName")
-        task = self._by_id.get(_required(parameters, "TaskId"))
+        required(parameters, "TaskName", self._behaviour)
+        task = self._by_id.get(required(parameters, "TaskId", self._behaviour).strip())
         if task is None or task.type != task_type or task.visible_s > now_s:
             return views.no_result_info()
         return views.result_info(task, now_s, self._behaviour)
@@ -107,7 +109,7 @@ class Tasks:
         """GetLastOnceTaskInfo: the newest task of a type, of one Source if that is given."""
         now_s = self._settle()
         task_type = self._task_type(parameters)
-        _required(parameters, "TaskName")
+        required(parameters, "TaskName", self._behaviour)
         shown = (t for t in self._newest_first(task_type) if t.visible_s <= now_s)
         task = next(iter(self._of_source(shown, parameters.get("Source"))), None)
         return views.last_info(task, now_s, self._behaviour)
@@ -132,18 +134,19 @@ class Tasks:
 
     def _asked_for(self, parameters: Parameters, at_s: float) -> Task:
         task_type = self._task_type(parameters)
-        name = _required(parameters, "TaskName")
-        param = _required(parameters, "Param")
+        name = required(parameters, "TaskName", self._behaviour)
+        param = required(parameters, "Param", self._behaviour)
         if object_of(param) is None:
-            raise _invalid("Param")
+            raise invalid("Param", self._behaviour)
+        self._refuse_broken(task_type, param)
         self._refuse_poison(param)
         source = parameters.get("Source", "")
         return self._new(type_=task_type, name=name, source=source, param=param, at_s=at_s)
 
     def _task_type(self, parameters: Parameters) -> str:
-        task_type = _required(parameters, "TaskType")
+        task_type = required(parameters, "TaskType", self._behaviour)
         if task_type not in TASK_TYPES | self._behaviour.extra_task_types:
-            raise _invalid("TaskType")
+            raise invalid("TaskType", self._behaviour)
         return task_type
 
     def _refuse_poison(self, param: str) -> None:
@@ -152,13 +155,23 @@ class Tasks:
         for target in targets_of(param):
             if target in self._behaviour.poison:
                 named = f" uuid {target}" if self._behaviour.poison_named else ""
-                raise _invalid(f"Param{named}", code="InvalidParameter")
+                raise invalid("Param", self._behaviour, named)
+
+    def _refuse_broken(self, task_type: str, param: str) -> None:
+        """What is always answered so, however often it is asked for."""
+        broken = self._behaviour.broken
+        for word in (task_type, *targets_of(param)) if broken else ():
+            if word in broken:
+                status, code = broken[word]
+                raise ApiError(
+                    status, code, "The request has failed due to a temporary failure of the server."
+                )
 
     def _new(self, *, type_: str, name: str, source: str, param: str, at_s: float) -> Task:
         behaviour = self._behaviour
         never = behaviour.task_end == "NEVER"
         return Task(
-            task_id=secrets.token_hex(16),
+            task_id=self._new_id(),
             type=type_,
             name=name,
             source=source,
@@ -168,6 +181,11 @@ class Tasks:
             ends_s=math.inf if never else at_s + behaviour.task_duration_s,
             end_state=behaviour.task_end,
         )
+
+    def _new_id(self) -> str:
+        if self._behaviour.ids == "number":
+            return str(10_000_000 + secrets.randbelow(10**12))
+        return secrets.token_hex(16)
 
     def _admit(self, task: Task, now_s: float) -> None:
         if task.created_s > now_s:
@@ -194,9 +212,9 @@ class Tasks:
 
     def _created(self, task: Task, previous_id: str) -> Answer:
         return {
-            "TaskId": task.task_id,
+            "TaskId": views.shown_id(task.task_id, self._behaviour),
             "CanCreate": len(self._running) < self._behaviour.cap,
-            "LastTask": previous_id,
+            "LastTask": views.shown_id(previous_id, self._behaviour),
             "CollectTime": views.shown_ms(task.created_s, self._behaviour),
             "TotalCount": max(1, len(task.targets)),
             "FinishCount": 0,
@@ -204,7 +222,7 @@ class Tasks:
 
     def _described(self, parameters: Parameters) -> Iterable[Task]:
         found: Iterable[Task]
-        asked_ids = {k: parameters[k] for k in ("TaskId", "RootTaskId") if parameters.get(k)}
+        asked_ids = {k: parameters[k].strip() for k in ("TaskId", "RootTaskId") if parameters.get(k)}
         if asked_ids:
             found = self._by_ids(asked_ids, parameters.get("TaskType"))
         else:
@@ -221,8 +239,8 @@ class Tasks:
 
     def _started(self, tasks: Iterable[Task], parameters: Parameters) -> Iterable[Task]:
         """Those whose shown start lies within StartTimeQuery and EndTimeQuery, both included."""
-        first_ms = _whole(parameters, "StartTimeQuery", 0)
-        last_ms = _whole(parameters, "EndTimeQuery", 0) or math.inf
+        first_ms = whole(parameters, "StartTimeQuery", 0)
+        last_ms = whole(parameters, "EndTimeQuery", 0) or math.inf
         for task in tasks:
             start_ms = views.shown_ms(task.created_s, self._behaviour)
             if start_ms < first_ms:
@@ -238,35 +256,23 @@ class Tasks:
     def _newest_first(self, task_type: str) -> Iterable[Task]:
         return reversed(self._by_type.get(task_type, []))
 
-    def _page(self, found: list[Task], parameters: Parameters, now_s: float) -> Answer:
-        page = _whole(parameters, "CurrentPage", 1, at_least=1)
-        size = _whole(parameters, "PageSize", 20, at_least=1)
-        shown = found[(page - 1) * size : page * size]
-        return {
-            "PageInfo": {
-                "CurrentPage": page,
-                "PageSize": size,
-                "TotalCount": len(found),
-                "Count": len(shown),
-            },
-            "TaskManageResponseList": [views.item(t, now_s, self._behaviour) for t in shown],
-        }
+    def _entries(self, task: Task, parameters: Parameters, now_s: float) -> list[Answer]:
+        """The task's own, or by RootTaskId those of the tasks below it, where there are any."""
+        if self._behaviour.details_below and parameters.get("RootTaskId"):
+            return views.items_below(task, now_s, self._behaviour)
+        return [views.item(task, now_s, self._behaviour)]
 
 
-def _required(parameters: Parameters, name: str) -> str:
-    value = parameters.get(name)
-    if not value:
-        raise ApiError(400, f"Missing{name}", f"{name} is mandatory for this action.")
-    return value
-
-
-def _whole(parameters: Parameters, name: str, default: int, *, at_least: int = 0) -> int:
-    text = parameters.get(name) or str(default)
-    if not re.fullmatch(r"[0-9]{1,18}", text) or int(text) < at_least:
-        raise _invalid(name)
-    return int(text)
-
-
-def _invalid(what: str, *, code: str | None = None) -> ApiError:
-    message = f"The specified {what} is not valid."
-    return ApiError(400, code or f"InvalidParameter.{what}", message)
+def _page(entries: list[Answer], parameters: Parameters) -> Answer:
+    page = whole(parameters, "CurrentPage", 1, at_least=1)
+    size = whole(parameters, "PageSize", 20, at_least=1)
+    shown = entries[(page - 1) * size : page * size]
+    return {
+        "PageInfo": {
+            "CurrentPage": page,
+            "PageSize": size,
+            "TotalCount": len(entries),
+            "Count": len(shown),
+        },
+        "TaskManageResponseList": shown,
+    }

@@ -1,5 +1,6 @@
 """A task as the query operations show it (field by field after api-facts 1.2)."""
 
+import hashlib
 import json
 import math
 
@@ -18,27 +19,64 @@ def shown_ms(instant_s: float, behaviour: Behaviour) -> int:
     return math.floor(instant_s + behaviour.clock_skew_s) * 1000
 
 
+def shown_id(task_id: str, behaviour: Behaviour) -> str | int:
+    """A task's id as it is told; none is an empty text."""
+    if behaviour.ids == "number" and task_id.isdecimal():
+        return int(task_id)
+    return f"{task_id}\n" if behaviour.ids == "line end" and task_id else task_id
+
+
 def item(task: Task, now_s: float, behaviour: Behaviour) -> Answer:
-    """One entry of TaskManageResponseList."""
+    """One entry of TaskManageResponseList, the task's own."""
+    entry = _entry(task, task.targets, now_s, behaviour)
+    return entry | {"DetailData": "[]"} if behaviour.details_below else entry
+
+
+def items_below(task: Task, now_s: float, behaviour: Behaviour) -> list[Answer]:
+    """The entries of the tasks below it, one a host."""
+    return [
+        _entry(task, (target,), now_s, behaviour) | {"TaskId": shown_id(_id_below(task, target), behaviour)}
+        for target in task.targets
+    ]
+
+
+def _id_below(task: Task, target: str) -> str:
+    return hashlib.sha256(f"{task.task_id}/{target}".encode()).hexdigest()[:32]
+
+
+def _entry(task: Task, targets: tuple[str, ...], now_s: float, behaviour: Behaviour) -> Answer:
     state = task.state(now_s)
     ended = state in _RESULT
-    count = max(1, len(task.targets))
-    return {
-        "TaskId": task.task_id,
+    answer: Answer = {
+        "TaskId": shown_id(task.task_id, behaviour),
         "TaskType": task.type,
         "TaskName": task.name if behaviour.shows_name else "",
         "TaskStatus": _STATUS[state],
-        "TaskStatusText": state,
+        "TaskStatusText": _text(state, behaviour),
         "Progress": f"{_progress(task, now_s)}%",
-        "TotalCount": count,
-        "SuccessCount": count if state == "SUCCESS" else 0,
-        "FailCount": count if state in {"FAIL", "TIMEOUT"} else 0,
         "TaskStartTime": shown_ms(task.created_s, behaviour),
         "TaskEndTime": shown_ms(task.ends_s, behaviour) if ended else 0,
         "Source": task.source if behaviour.keeps_source else "",
         "ResultInfo": _RESULT.get(state, ""),
-        "DetailData": _details(task, behaviour),
     }
+    details = _details(task, targets, now_s, behaviour)
+    counts = _counts(state, targets, behaviour) if behaviour.shows_counts else {}
+    return answer | counts | ({} if details is None else {"DetailData": details})
+
+
+def _text(state: str, behaviour: Behaviour) -> str:
+    texts = {"INIT": behaviour.init_text, "START": behaviour.running_text}
+    return texts.get(state, state if behaviour.end_text is None else behaviour.end_text)
+
+
+def _counts(state: str, targets: tuple[str, ...], behaviour: Behaviour) -> Answer:
+    """Machines: a task that ends well may have failed on some."""
+    count = max(1, len(targets))
+    failed = count if state in {"FAIL", "TIMEOUT"} else 0
+    if state == "SUCCESS":
+        failed = len(behaviour.failing_hosts.intersection(targets))
+    succeeded = count - failed if state == "SUCCESS" else 0
+    return {"TotalCount": count, "SuccessCount": succeeded, "FailCount": failed}
 
 
 def result_info(task: Task, now_s: float, behaviour: Behaviour) -> Answer:
@@ -46,7 +84,7 @@ def result_info(task: Task, now_s: float, behaviour: Behaviour) -> Answer:
     state = task.state(now_s)
     count = max(1, len(task.targets))
     return {
-        "TaskId": task.task_id,
+        "TaskId": shown_id(task.task_id, behaviour),
         "CollectTime": shown_ms(task.created_s, behaviour),
         "TotalCount": count,
         "FinishCount": count if state in _RESULT else 0,
@@ -75,9 +113,29 @@ def _progress(task: Task, now_s: float) -> int:
     return int(100 * (now_s - task.created_s) / (task.ends_s - task.created_s))
 
 
-def _details(task: Task, behaviour: Behaviour) -> str:
-    targets = task.targets if behaviour.shows_targets else ()
-    return json.dumps([_detail(target) for target in targets])
+def _details(task: Task, targets: tuple[str, ...], now_s: float, behaviour: Behaviour) -> str | None:
+    """JSON text; while it runs the hosts alone are told, and where the details lag not even these."""
+    if now_s < task.ends_s + behaviour.details_lag_s and behaviour.details_lag_s:
+        return "[]"
+    ended = now_s >= task.ends_s
+    if ended and behaviour.details != "usual":
+        return {"none": "[]", "empty": "", "absent": None, "odd": "[{"}[behaviour.details]
+    shown = targets if behaviour.shows_targets else ()
+    return json.dumps([_detail(target) | (_outcome(target, behaviour) if ended else {}) for target in shown])
+
+
+def _outcome(target: str, behaviour: Behaviour) -> Answer:
+    """What an ended task says of the host; 1003, to be run by hand, is the one documented code."""
+    failed: Answer = {}
+    if target in behaviour.failing_hosts:
+        failed = {
+            "dispatchType": "manual",
+            "problemType": "offline",
+            "resCode": ["1003"],
+            "resMsg": ["powershell aegis_checker.exe -b eyJtb2RlIjoxfQ=="],
+            "url": f"https://logs.emulator/{target}",
+        }
+    return failed | behaviour.host_details.get(target, {})
 
 
 def _detail(target: str) -> Answer:

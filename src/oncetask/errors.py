@@ -41,6 +41,9 @@ class Code(StrEnum):
     BAD_PARAM = "BadParam"
     TASK_TYPE_NOT_ALLOWED = "TaskTypeNotAllowed"
     EVENT_ID_REUSED = "EventIdReused"
+    HOST_NOT_FOUND = "HostNotFound"
+    HOST_AMBIGUOUS = "HostAmbiguous"
+    TOO_MANY_HOSTS = "TooManyHosts"
     RECORD_TOO_LARGE = "RecordTooLarge"
 
     UNVERIFIED = "Unverified"
@@ -54,6 +57,7 @@ class Code(StrEnum):
     SECRET_UNAVAILABLE = "SecretUnavailable"  # noqa: S105 - a code, not a secret
     TOO_MANY_OPEN = "TooManyOpen"
     CREDENTIALS_UNAVAILABLE = "CredentialsUnavailable"
+    HOST_FILTER_IGNORED = "HostFilterIgnored"
 
     CAP_REACHED = "CapReached"
     NOT_CONNECTED = "NotConnected"

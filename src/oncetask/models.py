@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from oncetask.errors import Kind, Rejection
+from oncetask.errors import Kind, QueryFailed, Rejection
 
 TASK_TYPES = (
     "CLIENT_PROBLEM_CHECK",
@@ -124,13 +124,32 @@ class ErrorInfo(Ours):
     request_id: str | None = None
 
 
+class HostOutcome(Ours):
+    """What a task's record says of one host; nothing of it is judged, and no code but 1003 is documented.
+
+    `report_url` downloads a log and may be a capability: whoever gets the whole result is told it, and it is
+    never logged, counted or answered to a sender.
+    """
+
+    uuid: str
+    problem: str | None = None
+    dispatch: str | None = None
+    codes: tuple[str, ...] = ()
+    causes: tuple[str, ...] = ()
+    report_url: str | None = None
+
+
 class Finish(Ours):
-    """How a task ended, as the service said it."""
+    """How a task ended, as the service said it; `hosts` are the event's own, the counts the whole task's."""
 
     state: Literal["SUCCESS", "FAIL", "TIMEOUT", "LOST"]
+    ok: Annotated[bool | None, Field(description="whether it ended well; null: nobody can tell")]
     finished_at: str
-    finish_count: int | None = None
+    success_count: int | None = None
+    fail_count: int | None = None
     total_count: int | None = None
+    hosts: tuple[HostOutcome, ...] = ()
+    hosts_left_out: Annotated[int, Field(description="how many more there are than `hosts` shows")] = 0
 
     @property
     def is_success(self) -> bool:
@@ -182,19 +201,26 @@ type EndState = Literal["SUCCESS", "FAIL", "TIMEOUT"]
 
 
 class Ended(NamedTuple):
-    """How a task ended; None where the service does not say it."""
+    """How a task ended; None where the service does not say it. The counts are machines."""
 
     state: EndState
     finished_s: float | None = None
-    finish_count: int | None = None
+    success_count: int | None = None
+    fail_count: int | None = None
     total_count: int | None = None
 
 
 class Progress(NamedTuple):
-    """How far one task is: its state in the service's word, None where nothing shows the task."""
+    """How far one task is: its state in the service's word, None where nothing shows the task.
+
+    `hosts`: what its record, or those below it, say of hosts by now; empty where they say nothing, yet or
+    ever. `unread`: why those below it could not be read, where the task itself has ended.
+    """
 
     state: str | None = None
     ended: Ended | None = None
+    hosts: tuple[HostOutcome, ...] = ()
+    unread: QueryFailed | None = None
 
 
 class Task(NamedTuple):
@@ -212,6 +238,7 @@ class Task(NamedTuple):
     started_s: float | None = None
     state: str | None = None
     ended: Ended | None = None
+    hosts: tuple[HostOutcome, ...] = ()
 
 
 Instant = Annotated[str, Field(description="UTC, ISO 8601 with milliseconds and Z")]
@@ -243,6 +270,15 @@ class Result(Ours):
     def document(self) -> dict[str, Any]:
         """The result as JSON data."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+def told_to_others(document: dict[str, Any]) -> dict[str, Any]:
+    """A result's document as it may stand in a log line or an answer to a sender: without `report_url`."""
+    finish = document["finish"]
+    if finish is None or not finish["hosts"]:
+        return document
+    hosts = [host | {"report_url": None} for host in finish["hosts"]]
+    return document | {"finish": finish | {"hosts": hosts}}
 
 
 def results_document(results: list[dict[str, Any]]) -> dict[str, Any]:

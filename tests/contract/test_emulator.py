@@ -433,10 +433,12 @@ class TestGenerate:
         assert len(emulator.tasks) == 1
 
     @pytest.mark.parametrize("name", ["TaskType", "TaskName", "Param"])
-    def test_required_parameters_are_missed_by_name(self, call: Call, name: str) -> None:
-        """Missing and empty are the same."""
+    def test_required_parameters_are_missed_by_name(self, emulator: Emulator, call: Call, name: str) -> None:
+        """Missing and empty are the same; by the product's own number, or in the gateway's words."""
         complete = wanted()
 
+        assert refusal(call, **(complete | {name: ""})) == (400, "-101")
+        emulator.behaviour.codes = "gateway"
         assert refusal(call, **(complete | {name: ""})) == (400, f"Missing{name}")
 
     @pytest.mark.parametrize(
@@ -448,10 +450,14 @@ class TestGenerate:
             {"Param": "[" * 20_000},
         ],
     )
-    def test_wrong_parameters_are_invalid(self, call: Call, wrong: dict[str, str]) -> None:
+    def test_wrong_parameters_are_invalid(
+        self, emulator: Emulator, call: Call, wrong: dict[str, str]
+    ) -> None:
         """Types are the ten documented ones, Param is the text of a JSON object."""
         (name,) = wrong
 
+        assert refusal(call, **(wanted() | wrong)) == (400, "-101")
+        emulator.behaviour.codes = "gateway"
         assert refusal(call, **(wanted() | wrong)) == (400, f"InvalidParameter.{name}")
 
     def test_a_type_may_be_added(self, emulator: Emulator, call: Call) -> None:
@@ -482,6 +488,24 @@ class TestGenerate:
         assert "TaskId" not in answer
         assert emulator.tasks == []
 
+    def test_at_the_cap_the_code_may_be_the_products_own(self, emulator: Emulator, call: Call) -> None:
+        """A number whose text, elsewhere, is "quota full"."""
+        emulator.behaviour.cap = 0
+        emulator.behaviour.cap_answer = "quota"
+
+        assert refusal(call, **wanted()) == (400, "-110")
+
+    @pytest.mark.parametrize("word", ["inet-2", CHECK])
+    def test_a_request_may_be_answered_5xx_for_ever(self, emulator: Emulator, call: Call, word: str) -> None:
+        """For one target, or for a type; everything else is made."""
+        emulator.behaviour.broken[word] = (503, "ServiceUnavailable")
+
+        answers = [refusal(call, **wanted(uuids="inet-1,inet-2")) for _ in range(3)]
+        call("GenerateOnceTask", **wanted("CLIENT_DEV_OPS", uuids="inet-1"))
+
+        assert answers == [(503, "ServiceUnavailable")] * 3
+        assert [task.type for task in emulator.tasks] == ["CLIENT_DEV_OPS"]
+
     def test_the_cap_gives_way_when_tasks_end(self, emulator: Emulator, call: Call, clock: Clock) -> None:
         """An ended task no longer counts, however it ended."""
         emulator.behaviour.cap = 2
@@ -509,7 +533,7 @@ class TestGenerate:
         with pytest.raises(AlibabaCloudException) as caught:
             call("GenerateOnceTask", **wanted(uuids="inet-1,inet-bad"))
 
-        assert caught.value.code == "InvalidParameter"
+        assert caught.value.code == "-101"
         assert ("inet-bad" in caught.value.message) is named
         assert len(emulator.tasks) == 1
 
@@ -661,8 +685,8 @@ class TestQueries:
     @pytest.mark.parametrize(
         ("query", "code"),
         [
-            ({"TaskId": "1"}, "MissingTaskType"),
-            ({"TaskType": "ASSETS_COLLECTION"}, "InvalidParameter.TaskType"),
+            ({"TaskId": "1"}, "-101"),
+            ({"TaskType": "ASSETS_COLLECTION"}, "-101"),
             ({"TaskType": CHECK, "PageSize": "all"}, "InvalidParameter.PageSize"),
             ({"TaskType": CHECK, "CurrentPage": "0"}, "InvalidParameter.CurrentPage"),
         ],
@@ -919,7 +943,7 @@ class TestFaults:
         """Slow is about time, not about what is said."""
         emulator.script(Slow(0.01))
 
-        assert refusal(call, TaskType=CHECK) == (400, "MissingTaskName")
+        assert refusal(call, TaskType=CHECK) == (400, "-101")
 
     def test_an_answer_may_be_slow(self, emulator: Emulator, call: Call) -> None:
         """The work is done at once, the answer comes in its own time, and nobody else waits."""

@@ -1144,7 +1144,7 @@ def test_ids_counts_and_states_are_read_in_any_type(emulator: Emulator) -> None:
     [task] = door(emulator.url).tasks_started_since("CLIENT_DEV_OPS", 0, soon())
 
     assert (task.task_id, task.started_s, task.targets) == ("12", 1000, {"inet-1"})
-    assert task.ended == Ended("FAIL", finished_s=2000, finish_count=3, total_count=3)
+    assert task.ended == Ended("FAIL", finished_s=2000, success_count=1, fail_count=2, total_count=3)
 
 
 @pytest.mark.parametrize("details", [None, "", "{", "7", "[" * 100_000, 7, {"uuid": "inet-1"}, [[]]])
@@ -1231,7 +1231,10 @@ def test_a_described_task_is_followed_to_its_end(
     assert progress.ended is not None
     assert progress.ended.state == state
     assert progress.ended.finished_s == pytest.approx(time.time(), abs=3)
-    assert (progress.ended.finish_count, progress.ended.total_count) == (2, 2)
+    counts = (2, 0) if state == "SUCCESS" else (0, 2)
+    assert (progress.ended.success_count, progress.ended.fail_count) == counts
+    assert progress.ended.total_count == 2
+    assert [host.uuid for host in progress.hosts] == ["inet-1", "inet-2"]
     assert len(emulator.calls) == (3 if describe_id == "RootTaskId" else 2)
 
 
@@ -1243,7 +1246,7 @@ def test_other_types_are_followed_by_their_result(emulator: Emulator) -> None:
 
     progress = center.follow("ASSETS_COLLECTION", task_id, "ASSETS_COLLECTION", soon())
 
-    assert progress == Progress("SUCCESS", Ended("SUCCESS", None, 1, 1))
+    assert progress == Progress("SUCCESS", Ended("SUCCESS", total_count=1))
     assert [call.action for call in emulator.calls[1:]] == ["GetOnceTaskResultInfo"]
 
 
@@ -1320,7 +1323,7 @@ def test_a_root_task_ends_with_the_last_and_as_the_worst_of_its_parts(
     ended = door(emulator.url).follow("CLIENT_DEV_OPS", "root", "CLIENT_DEV_OPS", soon()).ended
 
     assert (ended and ended.state) == expected
-    assert (ended and (ended.finished_s, ended.finish_count)) == (expected and (1, 2))
+    assert (ended and (ended.finished_s, ended.success_count)) == (expected and (1, 2))
 
 
 # -- queries that fail ----------------------------------------------------------------------------

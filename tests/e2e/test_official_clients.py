@@ -3,22 +3,26 @@
 import json
 import subprocess
 from pathlib import Path
+from typing import Any
 
-from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SAMPLE, Emulator, read_hosts
+from tests.contract.test_security_center import door, soon
 
 HERE = Path(__file__).parent
 
 
-def output_of(*command: str | Path) -> dict[str, object]:
+def output_of(*command: str | Path) -> dict[str, Any]:
     """The JSON object that the driver prints."""
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    answer: dict[str, object] = json.loads(done.stdout)
+    answer: dict[str, Any] = json.loads(done.stdout)
     return answer
 
 
 def test_the_product_sdk_creates_a_task_and_reads_its_state(emulator: Emulator, product_sdk: Path) -> None:
-    """All four operations answer in the shape that the SDK's typed models expect."""
+    """All operations answer in the shape that the SDK's typed models expect; our client reads the same."""
+    emulator.hosts[:] = read_hosts(SAMPLE)
+    emulator.behaviour.details_below = True
     endpoint = emulator.url.removeprefix("http://")
 
     seen = output_of(
@@ -30,12 +34,20 @@ def test_the_product_sdk_creates_a_task_and_reads_its_state(emulator: Emulator, 
     )
 
     (task,) = emulator.tasks
+    details, by_token = seen.pop("details"), seen.pop("by_token")
+    read = door(emulator.url).instances({"clientStatus": "offline"}, soon())
+    assert by_token == [
+        {"uuid": row.uuid} | {name: row.fields[name] for name in by_token[0] if name != "uuid"}
+        for row in read
+    ]
+    assert [[entry["uuid"] for entry in each] for each in details] == [["inet-1"], ["inet-2"]]
     assert seen == {
         "task_id": task.task_id,
         "can_create": True,
         "listed": [[task.task_id, "INIT"]],
         "result": "INIT",
         "last": task.task_id,
+        "by_number": [12, 2],
     }
     assert (task.source, task.targets) == ("sdk", ("inet-1", "inet-2"))
 

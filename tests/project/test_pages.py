@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from oncetask.alibaba.instances import ACTION
 from oncetask.errors import Code
 from oncetask.models import TASK_TYPES, Result, Status
 from oncetask.routing.routes import Route, load_routes
@@ -234,6 +235,15 @@ def test_the_ram_policy_names_every_operation_by_both_prefixes(page: Path) -> No
     assert len(operations) == 4
     for operation in operations:
         assert f'"yundun-aegis:{operation}", "yundun-sas:{operation}"' in read(page)
+
+
+@pytest.mark.parametrize("page", [SETTINGS, DOCS / "keyless.md"], ids=lambda page: page.stem)
+def test_the_list_of_hosts_is_named_as_needed_only_for_hosts(page: Path) -> None:
+    """By both prefixes, beside the policy that everybody needs."""
+    [policy] = re.findall(r'"Action": \[(.*?)\]', read(page), re.DOTALL)
+
+    assert ACTION not in policy
+    assert all(f'"{prefix}:{ACTION}"' in read(page) for prefix in ("yundun-aegis", "yundun-sas"))
 
 
 # -- the inside -----------------------------------------------------------------------------------

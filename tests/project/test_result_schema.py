@@ -16,6 +16,7 @@ from oncetask.errors import Code, Kind, Rejection
 from oncetask.models import (
     ErrorInfo,
     Finish,
+    HostOutcome,
     Result,
     Status,
     TaskRequest,
@@ -109,7 +110,17 @@ def sample(**update: object) -> dict[str, Any]:
         shared_by=2,
         attempts=1,
         error=ErrorInfo(kind=Kind.REMOTE, code="X", message="m", http_status=400, request_id="q"),
-        finish=Finish(state="FAIL", finished_at="2026-11-24T05:00:00.000Z", finish_count=1, total_count=2),
+        finish=Finish(
+            state="FAIL",
+            ok=False,
+            finished_at="2026-11-24T05:00:00.000Z",
+            success_count=1,
+            fail_count=1,
+            total_count=2,
+            hosts=(
+                HostOutcome(uuid="inet-1", problem="offline", dispatch="manual", codes=("1003: run it",)),
+            ),
+        ),
         received_at="2026-11-24T05:00:00.000Z",
         settled_at="2026-11-24T05:00:00.000Z",
     )

@@ -165,6 +165,7 @@ def test_what_an_operators_code_asks_for_is_said() -> None:
     """Every code of ours that may be the operator's is in the table of OperatorErrorAlarm."""
     operators = {Code.LEDGER_UNAVAILABLE, Code.SECRET_UNAVAILABLE, Code.CREDENTIALS_UNAVAILABLE}
     operators |= {Code.AMBIGUOUS, Code.OUTCOME_UNKNOWN, Code.SECOND_TASK, Code.RECORD_DAMAGED, Code.EXPIRED}
+    operators |= {Code.HOST_FILTER_IGNORED}
 
     for code in operators:
         assert f"`{code}`" in entries()["OperatorErrorAlarm"]

@@ -13,7 +13,10 @@ from oncetask.models import (
     TASK_TYPES,
     Answer,
     ErrorInfo,
+    Finish,
+    HostOutcome,
     Outcome,
+    Result,
     Status,
     TaskRequest,
     TaskResponse,
@@ -23,6 +26,7 @@ from oncetask.models import (
     instant,
     rejection,
     results_document,
+    told_to_others,
 )
 
 NOW_S = 1_795_500_000.1234
@@ -62,6 +66,37 @@ def test_a_result_has_exactly_the_documented_keys() -> None:
         *("event_id", "status", "trigger", "route", "request", "task_id", "response", "shared_by"),
         *("attempts", "sequence", "hosts_missing", "error", "finish", "received_at", "settled_at"),
     ]
+
+
+def test_a_finish_has_exactly_the_documented_keys() -> None:
+    """And so has each of its hosts."""
+    document = finished().document()
+
+    assert list(document["finish"]) == [
+        *("state", "ok", "finished_at", "success_count", "fail_count", "total_count"),
+        *("hosts", "hosts_left_out"),
+    ]
+    assert list(document["finish"]["hosts"][0]) == [
+        *("uuid", "problem", "dispatch", "codes", "causes", "report_url"),
+    ]
+
+
+def finished() -> Result:
+    """A result whose task has ended, with a host's log to be downloaded."""
+    host = HostOutcome(uuid="inet-1", codes=("1003: run it",), report_url="https://logs.example.com/1")
+    finish = Finish(state="SUCCESS", ok=None, finished_at=instant(NOW_S), hosts=(host,))
+    result = ignored(trigger=Trigger.TIMER, route="nightly", event_id="timer:nightly:T", now_s=NOW_S)
+    return result.model_copy(update={"status": Status.FINISHED, "finish": finish})
+
+
+def test_a_report_url_is_told_to_nobody_else() -> None:
+    """It may be a capability: no log line and no sender has it, and nothing else is missing there."""
+    whole = finished().document()
+    told = told_to_others(whole)
+
+    assert whole["finish"]["hosts"][0].pop("report_url") == "https://logs.example.com/1"
+    assert told["finish"]["hosts"][0].pop("report_url") is None
+    assert told == whole
 
 
 def test_a_rejected_result_says_who_must_act() -> None:

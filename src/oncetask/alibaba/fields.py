@@ -11,10 +11,16 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from oncetask.models import Ended, EndState, Progress, Task, TaskResponse
+from oncetask.models import Ended, EndState, HostOutcome, Progress, Task, TaskResponse
 
 _FROM_BEST_TO_WORST: tuple[EndState, ...] = ("SUCCESS", "TIMEOUT", "FAIL")
 _STATE_OF_NUMBER: Mapping[str, EndState] = {"2": "SUCCESS", "3": "FAIL", "4": "TIMEOUT"}
+
+UUID_CHARS = 128
+CODES = 5
+CODE_CHARS = 200
+URL_CHARS = 2_000
+"""What is kept of a host's outcome: a message can be a whole shell script."""
 
 
 def response_of(body: Mapping[str, Any]) -> TaskResponse:
@@ -46,46 +52,49 @@ def _task(entry: Mapping[str, Any], task_type: str | None) -> Task | None:
     if task_id is None:
         return None
     state = text_of(entry.get("TaskStatusText"))
+    hosts = hosts_of(entry.get("DetailData"))
     return Task(
         task_id=task_id,
         task_type=text_of(entry.get("TaskType")) or task_type or "",
         name=text_of(entry.get("TaskName")),
         source=text_of(entry.get("Source")),
-        targets=_targets(entry.get("DetailData")),
+        targets=frozenset(host.uuid for host in hosts) or None,
         started_s=seconds_of(entry.get("TaskStartTime")),
         state=state,
         ended=_ended_by_entry(entry, state),
+        hosts=hosts,
     )
 
 
 def _ended_by_entry(entry: Mapping[str, Any], state: str | None) -> Ended | None:
+    """By its number first: not every type's end has one of the documented texts."""
     number = text_of(entry.get("TaskStatus")) or ""
-    end_state = _end_state(state) or _STATE_OF_NUMBER.get(number)
+    end_state = _STATE_OF_NUMBER.get(number) or _end_state(state)
     if end_state is None:
         return None
-    succeeded, failed = count_of(entry.get("SuccessCount")), count_of(entry.get("FailCount"))
     return Ended(
         end_state,
         finished_s=seconds_of(entry.get("TaskEndTime")),
-        finish_count=_sum(succeeded, failed),
+        success_count=count_of(entry.get("SuccessCount")),
+        fail_count=count_of(entry.get("FailCount")),
         total_count=count_of(entry.get("TotalCount")),
     )
 
 
 def ended_by_result_info(body: Mapping[str, Any]) -> Ended | None:
-    """GetOnceTaskResultInfo and GetLastOnceTaskInfo know neither FAIL nor an end time."""
+    """GetOnceTaskResultInfo and GetLastOnceTaskInfo know no FAIL, no end time, and not how many failed."""
     end_state = _end_state(text_of(object_of(body.get("TaskInfo")).get("Status")))
     if end_state is None or end_state == "FAIL":
         return None
-    finish_count, total_count = count_of(body.get("FinishCount")), count_of(body.get("TotalCount"))
-    return Ended(end_state, finish_count=finish_count, total_count=total_count)
+    return Ended(end_state, total_count=count_of(body.get("TotalCount")))
 
 
 def progress_of(parts: Sequence[Task]) -> Progress:
     """Of a task's own entry, or of all below it: it has ended once all have, as badly as the worst."""
+    hosts = merged([host for part in parts for host in part.hosts])
     running = [part for part in parts if part.ended is None]
     if running:
-        return Progress(running[0].state)
+        return Progress(running[0].state, hosts=hosts)
     ends = [part.ended for part in parts if part.ended is not None]
     worst = max((end.state for end in ends), key=_FROM_BEST_TO_WORST.index)
     return Progress(
@@ -93,9 +102,11 @@ def progress_of(parts: Sequence[Task]) -> Progress:
         Ended(
             worst,
             finished_s=max((end.finished_s for end in ends if end.finished_s is not None), default=None),
-            finish_count=_sum(*(end.finish_count for end in ends)),
+            success_count=_sum(*(end.success_count for end in ends)),
+            fail_count=_sum(*(end.fail_count for end in ends)),
             total_count=_sum(*(end.total_count for end in ends)),
         ),
+        hosts,
     )
 
 
@@ -104,13 +115,72 @@ def _end_state(text: str | None) -> EndState | None:
     return next((state for state in get_args(EndState.__value__) if state == text), None)
 
 
-def _targets(detail_data: object) -> frozenset[str] | None:
-    """The uuids that DetailData names: JSON text, or its array; None where it names none."""
+def hosts_of(detail_data: object) -> tuple[HostOutcome, ...]:
+    """What DetailData, JSON text or its array, says of hosts; empty where it is absent, empty or unreadable.
+
+    Every key of an entry is optional, and one without a uuid is nobody's.
+    """
     if isinstance(detail_data, str):
         detail_data = _array(detail_data)
     entries = detail_data if isinstance(detail_data, list) else []
-    uuids = (text_of(object_of(entry).get("uuid")) for entry in entries)
-    return frozenset(uuid for uuid in uuids if uuid is not None) or None
+    return merged([host for entry in entries if (host := _host(object_of(entry))) is not None])
+
+
+def merged(hosts: Sequence[HostOutcome]) -> tuple[HostOutcome, ...]:
+    """One outcome a host, in order of arrival: a task's record and those below it may name a host twice."""
+    found: dict[str, HostOutcome] = {}
+    for host in hosts:
+        known = found.get(host.uuid)
+        found[host.uuid] = host if known is None else _joined(known, host)
+    return tuple(found.values())
+
+
+def _joined(first: HostOutcome, second: HostOutcome) -> HostOutcome:
+    return HostOutcome(
+        uuid=first.uuid,
+        problem=first.problem or second.problem,
+        dispatch=first.dispatch or second.dispatch,
+        codes=tuple(dict.fromkeys(first.codes + second.codes))[:CODES],
+        causes=tuple(dict.fromkeys(first.causes + second.causes))[:CODES],
+        report_url=first.report_url or second.report_url,
+    )
+
+
+def _host(entry: Mapping[str, Any]) -> HostOutcome | None:
+    uuid = text_of(entry.get("uuid"))
+    if uuid is None or len(uuid) > UUID_CHARS:
+        return None
+    url = text_of(entry.get("url"))
+    return HostOutcome(
+        uuid=uuid,
+        problem=_bounded(entry.get("problemType")),
+        dispatch=_bounded(entry.get("dispatchType")),
+        codes=_codes(entry.get("resCode"), entry.get("resMsg")),
+        causes=_codes(entry.get("causeCode"), entry.get("causeMsg")),
+        report_url=url if url is not None and len(url) <= URL_CHARS else None,  # half a URL is none
+    )
+
+
+def _bounded(value: object) -> str | None:
+    text = text_of(value)
+    return text and text[:CODE_CHARS]
+
+
+def _codes(codes: object, messages: object) -> tuple[str, ...]:
+    """`code: message` each; without messages where there are not as many, for nobody says whose they are."""
+    all_codes, all_messages = _texts(codes), _texts(messages)
+    if len(all_messages) != len(all_codes):
+        all_messages = [None] * len(all_codes)
+    pairs = zip(all_codes, all_messages, strict=True)
+    told = (f"{code}: {message}" if code and message else code or message for code, message in pairs)
+    return tuple(text[:CODE_CHARS] for text in told if text)[:CODES]
+
+
+def _texts(value: object) -> list[str | None]:
+    """Of a list, or of one value that stands for a list of one."""
+    if value is None:
+        return []
+    return [text_of(each) for each in value] if isinstance(value, list) else [text_of(value)]
 
 
 def _array(text: str) -> object:
@@ -143,9 +213,11 @@ def _unicode(text: str) -> str:
 
 
 def id_of(value: object) -> str | None:
-    """A task's id; the service's types call it a number, so none is 0 there."""
-    text = text_of(value)
-    return None if text == "0" else text
+    """A task's id, without the line end that a published example has behind one. The service's types call it
+    a number, so none is 0 there.
+    """
+    text = (text_of(value) or "").strip()
+    return None if text in {"", "0"} else text
 
 
 def count_of(value: object) -> int | None:

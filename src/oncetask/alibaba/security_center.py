@@ -9,7 +9,7 @@ import itertools
 import math
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, NamedTuple, Self
@@ -27,6 +27,7 @@ from oncetask.alibaba.fields import (
     tasks_of,
     text_of,
 )
+from oncetask.alibaba.instances import ACTION, Ask, Instance, all_instances, instance_count
 from oncetask.alibaba.session import CallSession, Exchange, on_the_wire
 from oncetask.alibaba.tea import (
     Client,
@@ -39,7 +40,7 @@ from oncetask.alibaba.tea import (
 )
 from oncetask.clock import Deadline
 from oncetask.credentials import Credentials, Keys
-from oncetask.errors import Code, CredentialsUnavailable
+from oncetask.errors import Code, CredentialsUnavailable, QueryFailed
 from oncetask.models import Answer, Outcome, Progress, Task, TaskRequest
 from oncetask.proxies import Proxies, Proxy
 
@@ -218,21 +219,58 @@ class SecurityCenter:
 
     def follow(self, task_type: str, task_id: str, task_name: str, deadline: Deadline) -> Progress:
         """How far a task is. Raises QueryFailed, which says nothing about the task."""
-        shown = self._shown_by_id(task_type, task_id, deadline) if self.describes(task_type) else []
-        if shown:
-            return progress_of(shown)
+        if self.describes(task_type):
+            shown = self._described({"TaskType": task_type, "TaskId": task_id}, deadline)
+            own = [task for task in shown if task.task_id == task_id]
+            if own:
+                return self._with_hosts(progress_of(own), task_id, deadline)
+            below = self._progress_below(task_id, deadline)
+            if below is not None:
+                return below
         query = {"TaskType": task_type, "TaskName": task_name, "TaskId": task_id}
         body = self._query("GetOnceTaskResultInfo", query, deadline)
         state = text_of(object_of(body.get("TaskInfo")).get("Status"))
         return Progress(state, ended_by_result_info(body))
 
-    def _shown_by_id(self, task_type: str, task_id: str, deadline: Deadline) -> list[Task]:
-        """The task's own entry, else those of the tasks below it; which of the two ids of
-        DescribeOnceTask a created task's is, nobody documents.
+    def instances(
+        self,
+        criteria: Mapping[str, str],
+        deadline: Deadline,
+        *,
+        before_call: Callable[[], None] = lambda: None,
+    ) -> list[Instance]:
+        """Every host that is listed for these criteria, each once; the service may have matched parts, or
+        dropped a criterion: see whether a row holds. Raises QueryFailed.
         """
-        by_id = self._described({"TaskType": task_type, "TaskId": task_id}, deadline)
-        own = [task for task in by_id if task.task_id == task_id]
-        return own or self._described({"RootTaskId": task_id}, deadline)
+        return all_instances(self._instances_asked(deadline, before_call), criteria)
+
+    def instance_count(
+        self, deadline: Deadline, *, before_call: Callable[[], None] = lambda: None
+    ) -> int | None:
+        """How many hosts there are; None where the service does not say. Raises QueryFailed."""
+        return instance_count(self._instances_asked(deadline, before_call))
+
+    def _instances_asked(self, deadline: Deadline, before_call: Callable[[], None]) -> Ask:
+        def ask(query: dict[str, str]) -> Mapping[str, Any]:
+            before_call()
+            return self._query(ACTION, query, deadline)
+
+        return ask
+
+    def _progress_below(self, task_id: str, deadline: Deadline) -> Progress | None:
+        """Of the tasks below that one: a created task's id may be either of DescribeOnceTask's two."""
+        below = self._described({"RootTaskId": task_id}, deadline)
+        return progress_of(below) if below else None
+
+    def _with_hosts(self, progress: Progress, task_id: str, deadline: Deadline) -> Progress:
+        """Where a task has ended whose own record names no host: with the hosts of the tasks below it."""
+        if progress.ended is None or progress.hosts:
+            return progress
+        try:
+            below = self._progress_below(task_id, deadline)
+        except QueryFailed as error:
+            return progress._replace(unread=error)
+        return progress if below is None else progress._replace(hosts=below.hosts)
 
     def _described(self, query: Mapping[str, str], deadline: Deadline) -> list[Task]:
         """All pages of DescribeOnceTask; tasks that move to a later page meanwhile are there once."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from oncetask.alibaba.lazy_imports import kept_out
 from oncetask.errors import Code, Kind
-from oncetask.models import ErrorInfo, Result, Status
+from oncetask.models import ErrorInfo, Result, Status, told_to_others
 from oncetask.settings import AwsSettings
 
 with kept_out("boto3", "botocore"):  # Powertools loads it where the runtime has it, to name itself there
@@ -31,7 +31,7 @@ def emit(report: "Report", settings: AwsSettings) -> list[dict[str, Any]]:
     documents = [result.document() for result in report.results]
     logger = _logger(settings.service, settings.log_level)
     for document in documents:
-        logger.info("result", result=document)
+        logger.info("result", result=told_to_others(document))
     _emit_report(report, settings)
     return documents
 

@@ -16,7 +16,7 @@ from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind, Rejection, Unavailable
 from oncetask.handlers.telemetry import emit, emit_handshake, emit_refusal, emit_secret_faults
-from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document
+from oncetask.models import ErrorInfo, Result, Status, Trigger, rejection, results_document, told_to_others
 from oncetask.routing.events import Origin, events_of_route
 from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
@@ -152,7 +152,7 @@ class Accepted(NamedTuple):
 
     def reply(self) -> Reply:
         """What the sender is told."""
-        documents = [result.document() for result in self.report.results]
+        documents = [told_to_others(result.document()) for result in self.report.results]
         for document in documents:
             document["error"] = _for_sender(document["error"])
         status = HTTPStatus.OK if self.knows_only_200 else _status_of(self.report.results)

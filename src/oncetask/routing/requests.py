@@ -1,7 +1,6 @@
 """From a route and an item to the request that is sent, checked where its shape is public."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,15 +8,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from oncetask.errors import Code, Rejection
 from oncetask.models import TaskRequest
+from oncetask.routing.hosts import refuse_bad_targets
 from oncetask.routing.routes import SOURCE, Route, Text
+from oncetask.routing.suggestions import among
 from oncetask.webhooks.body import is_deeper_than
 
 REQUEST_LINE_BYTES = 8000
 """Param travels in the query string; the gateway's own limit is not documented, so ours is cautious."""
 PARAM_LEVELS = 64
 """How deep Param may nest: the ledger's and the log's own JSON ends at some 200 levels."""
-
-_TARGET = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
 class InlineTask(BaseModel):
@@ -45,7 +44,8 @@ def request_of(route: Route, item: object) -> tuple[TaskRequest, bool]:
             param[key] = value
     if route.targets is not None:
         param[route.target_key] = ",".join(_targets(route, item))
-    request = _checked_request(route.task_type, route.task_name, param, route.source)
+    selected = (route.target_key,) if route.selects_hosts else ()
+    request = _checked_request(route.task_type, route.task_name, param, route.source, selected)
     return request, route.targets is not None
 
 
@@ -60,8 +60,7 @@ def _targets(route: Route, item: object) -> list[str]:
     targets = list(dict.fromkeys(part for text in texts for raw in text.split(",") if (part := raw.strip())))
     if not targets:
         raise Rejection(Code.NO_TARGETS, "`targets` gave no target for this item")
-    if not all(_TARGET.fullmatch(target) for target in targets):
-        raise Rejection(Code.BAD_TARGET, "a target is 1 to 128 of letters, digits and . _ : -")
+    refuse_bad_targets(targets, route.hosts.by if route.hosts else "uuid")
     if len(targets) > route.max_targets:
         raise Rejection(
             Code.TOO_MANY_TARGETS,
@@ -80,7 +79,8 @@ def inline_request(task: object, allowed: Sequence[str]) -> TaskRequest:
             "a task is an object of TaskType, Param and perhaps TaskName and Source",
         ) from None
     if given.TaskType not in allowed:
-        raise Rejection(Code.TASK_TYPE_NOT_ALLOWED, "this task type may not be asked for here")
+        says = among("this task type may not be asked for here", given.TaskType, allowed)
+        raise Rejection(Code.TASK_TYPE_NOT_ALLOWED, says)
     return _checked_request(given.TaskType, given.TaskName, _inline_param(given.Param), given.Source)
 
 
@@ -100,12 +100,19 @@ def _no_constant(name: str) -> float:
 
 
 def _checked_request(
-    task_type: str, task_name: str | None, param: dict[str, Any], source: str | None
+    task_type: str,
+    task_name: str | None,
+    param: dict[str, Any],
+    source: str | None,
+    selected: Sequence[str] = (),
 ) -> TaskRequest:
-    """The request, if it can be sent and kept as it is. Raises Rejection BadParam or RequestTooLarge."""
+    """The request, if it can be sent and kept as it is, but for the keys that selected hosts will fill.
+
+    Raises Rejection BadParam or RequestTooLarge.
+    """
     check = _PARAM_CHECKS.get(task_type)
     if check is not None:
-        check(param)
+        check(param | dict.fromkeys(selected, "selected"))
     try:
         request = TaskRequest(
             task_type=task_type, task_name=task_name or task_type, param=param, source=source or SOURCE

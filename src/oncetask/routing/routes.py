@@ -21,6 +21,8 @@ from pydantic import (
 from oncetask.errors import SettingsError
 from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
 from oncetask.routing.expressions import Expression
+from oncetask.routing.hosts import Hosts
+from oncetask.routing.suggestions import among
 from oncetask.webhooks.scheme import HeaderName, Scheme
 from oncetask.webhooks.schemes import scheme_of
 
@@ -53,6 +55,7 @@ _REQUEST_KEYS = frozenset(
         "task_name",
         "source",
         "targets",
+        "hosts",
         "target_key",
         "max_targets",
         "param",
@@ -77,8 +80,10 @@ def _json_only(value: object) -> object:
 
 
 def _known_task_type(value: str, info: ValidationInfo) -> str:
-    if value not in (info.context or {}).get("task_types", ()):
-        raise ValueError("this task type is not known; see ONCETASK_EXTRA_TASK_TYPES")
+    known = (info.context or {}).get("task_types", ())
+    if value not in known:
+        says = among("this task type is not known", value, known)
+        raise ValueError(f"{says}; a newer one goes into ONCETASK_EXTRA_TASK_TYPES")
     return value
 
 
@@ -124,6 +129,7 @@ class Route(BaseModel):
     each: Jmespath | None = None
     id: Jmespath | None = None
     targets: Jmespath | None = None
+    hosts: Hosts | None = None
     target_key: Text = "uuids"
     max_targets: WholeNumber = 100
     param: dict[str, JsonValue] = {}
@@ -155,8 +161,10 @@ class Route(BaseModel):
             self._direct_fits()
         elif self.task_type is None:
             raise ValueError("task_type: a route needs it unless it is direct")
-        if self.target_key in self.param_from or (self.targets and self.target_key in self.param):
+        if self.target_key in self.param_from or (self.takes_hosts and self.target_key in self.param):
             raise ValueError("target_key: it is also under param or param_from")
+        if self.hosts is not None:
+            self.hosts.refuse_unfit(self.task_type, has_targets=self.targets is not None)
         self._replays_are_remembered()
         self._host_operations_are_guarded()
         return self
@@ -183,7 +191,7 @@ class Route(BaseModel):
                 f"verify: {RUNS_ON_HOSTS} runs operations on hosts and needs a scheme that signs a time "
                 f"at most {HOST_OPERATIONS_TOLERANCE_S} s old"
             )
-        if (self.targets or self.param_from) and RUNS_ON_HOSTS not in self.allow:
+        if (self.takes_hosts or self.param_from) and RUNS_ON_HOSTS not in self.allow:
             raise ValueError(
                 f'allow: {RUNS_ON_HOSTS} with values of the sender needs allow = ["{RUNS_ON_HOSTS}"]'
             )
@@ -201,6 +209,16 @@ class Route(BaseModel):
         kept_s = self.remembered_s(by_body_hash=self.id is None and not self.verify.gives_ids)
         if tolerance_s > kept_s:
             raise ValueError(f"verify.tolerance_s: it is over keep_s, which is {kept_s}")
+
+    @property
+    def takes_hosts(self) -> bool:
+        """Whether its hosts come from the item, or from a selection."""
+        return self.targets is not None or self.hosts is not None
+
+    @property
+    def selects_hosts(self) -> bool:
+        """Whether an event of it becomes one event for each host that is selected."""
+        return self.hosts is not None and self.targets is None
 
     def remembered_s(self, *, by_body_hash: bool = False) -> int:
         """How long an id is remembered after its event has ended."""
