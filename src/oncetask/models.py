@@ -66,6 +66,10 @@ class Ours(BaseModel):
     )
 
 
+type By = Literal["uuid", "instance-id", "private-ip", "public-ip", "name"]
+"""By what a sender may call a host."""
+
+
 class TaskRequest(Ours):
     """The four fields of one GenerateOnceTask request; Param as an object."""
 
@@ -150,11 +154,6 @@ class Finish(Ours):
     total_count: int | None = None
     hosts: tuple[HostOutcome, ...] = ()
     hosts_left_out: Annotated[int, Field(description="how many more there are than `hosts` shows")] = 0
-
-    @property
-    def is_success(self) -> bool:
-        """Whether the task did its work."""
-        return self.state == "SUCCESS"
 
 
 class Outcome(StrEnum):

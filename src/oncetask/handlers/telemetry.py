@@ -32,6 +32,8 @@ def emit(report: "Report", settings: AwsSettings) -> list[dict[str, Any]]:
     logger = _logger(settings.service, settings.log_level)
     for document in documents:
         logger.info("result", result=told_to_others(document))
+    for event_id, hosts in report.ambiguous_hosts.items():
+        logger.warning("host ambiguous", event_id=event_id, hosts=hosts)
     _emit_report(report, settings)
     return documents
 
@@ -161,7 +163,7 @@ def _counts_by_route(results: list[Result]) -> dict[str, Counter[str]]:
 
 
 def _metrics_of_result(result: Result) -> list[str]:
-    failed = ["TaskFailed"] if result.finish is not None and not result.finish.is_success else []
+    failed = ["TaskFailed"] if result.finish is not None and result.finish.ok is False else []
     return [_METRIC_OF_STATUS[result.status], *failed, *_metrics_of_error(result.error)]
 
 

@@ -9,6 +9,7 @@ from pydantic import Field
 from oncetask.errors import Code
 from oncetask.models import (
     Answer,
+    By,
     ErrorInfo,
     Finish,
     Ours,
@@ -71,6 +72,22 @@ class Happening(Ours):
     by: str | None = None
 
 
+class HostRule(Ours):
+    """Which hosts an event is about, as its route said when it came: whoever resolves it needs no route."""
+
+    by: By = "uuid"
+    where: dict[str, str] = Field(default={}, description="what else must be so of a host")
+    wait_s: int = Field(default=0, description="how long a host that is not found is waited for")
+    most: int | None = Field(default=None, description="selects every host of `where`, up to so many")
+    selected: tuple[str, ...] | None = Field(default=None, description="what was selected, as uuids")
+    written: int = Field(default=0, description="how many of them are events of their own by now")
+
+    @property
+    def selects(self) -> bool:
+        """Whether the event becomes one event for each host."""
+        return self.most is not None
+
+
 class Event(Record):
     """One accepted event."""
 
@@ -92,6 +109,7 @@ class Event(Record):
     submit: Literal["now", "sweep"]
     target_key: str | None = Field(default=None, description="the key of Param that holds its targets")
     max_targets: int = 1
+    hosts: HostRule | None = Field(default=None, description="what is to be looked up before it is asked for")
     order: int = Field(description="its index in the delivery or tick")
     received_s: float
     due_s: float = Field(
@@ -119,6 +137,11 @@ class Event(Record):
     def coalesces(self) -> bool:
         """Whether it may share a task with others of its route."""
         return self.submit == "sweep" and self.target_key is not None
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it may be asked for once its turn comes: it waits, and its hosts are known."""
+        return self.waits and self.hosts is None
 
     @property
     def waits(self) -> bool:
@@ -288,7 +311,7 @@ class TaskRecord(Record):
     events: tuple[Served, ...] = ()
     since_s: float = Field(description="when it became known here")
     is_candidate: bool = Field(default=False, description="perhaps that call's; nobody follows it")
-    finish_seen_s: float | None = Field(default=None, description="ended, its hosts' details not yet there")
+    sweeps_ended: int = Field(default=0, description="how many sweeps have seen its end and awaited details")
     ended_s: float | None = None
 
     @property

@@ -15,13 +15,21 @@ from oncetask.routing.requests import inline_request, request_of
 from oncetask.routing.routes import WEEK_S, Route
 
 if TYPE_CHECKING:  # the ledger is not imported before there is something to record
-    from oncetask.ledger.records import Event
+    from oncetask.ledger.records import Event, HostRule
 
 EVENT_ID_BYTES = 512
 HEADERS_KEY = "@headers"
 """Where `when` finds the request's headers in the payload; whatever the sender has under it is not seen."""
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+
+def bounded_id(event_id: str, trigger: Trigger, name: str) -> str:
+    """The id, or its hash where it is too long or holds what no terminal or store should meet."""
+    encoded = event_id.encode("utf-8", "surrogatepass")
+    if len(encoded) <= EVENT_ID_BYTES and _CONTROL.search(event_id) is None:
+        return event_id
+    return f"{trigger}:{name}:sha256-{hashlib.sha256(encoded).hexdigest()}"
 
 
 class Origin(NamedTuple):
@@ -39,10 +47,7 @@ class Origin(NamedTuple):
 
     def bounded(self, event_id: str) -> str:
         """The id, or its hash where it is too long or holds what no terminal or store should meet."""
-        encoded = event_id.encode("utf-8", "surrogatepass")
-        if len(encoded) <= EVENT_ID_BYTES and _CONTROL.search(event_id) is None:
-            return event_id
-        return f"{self.trigger}:{self.name}:sha256-{hashlib.sha256(encoded).hexdigest()}"
+        return bounded_id(event_id, self.trigger, self.name)
 
 
 def events_of_route(
@@ -119,9 +124,10 @@ def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) 
             item_sha256=_digest(item, origin.changing_keys),
             first_wins=_is_own_id(route, origin),
             request=request,
-            submit=route.submit,
-            target_key=route.target_key if targets else None,
+            submit="sweep" if route.selects_hosts else route.submit,
+            target_key=route.target_key if targets or route.selects_hosts else None,
             max_targets=route.max_targets,
+            hosts=_host_rule(route),
             order=index,
             received_s=origin.now_s,
             due_s=origin.now_s,
@@ -132,6 +138,17 @@ def _event_or_rejection(route: Route, item: object, index: int, origin: Origin) 
         return rejection(
             error, trigger=origin.trigger, route=route.name, event_id=event_id, now_s=origin.now_s
         )
+
+
+def _host_rule(route: Route) -> "HostRule | None":
+    """What must be looked up before the event can be asked for; Security Center's own ids need not be."""
+    from oncetask.ledger.records import HostRule  # noqa: PLC0415 - see the top
+
+    hosts = route.hosts
+    if hosts is None or not hosts.looks_up:
+        return None
+    most = hosts.most if route.selects_hosts else None
+    return HostRule(by=hosts.by, where=hosts.where, wait_s=hosts.wait_s, most=most)
 
 
 def _inline_event_or_rejection(

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from oncetask.alibaba.instances import CRITERIA, UNCHECKABLE, plain_address
 from oncetask.errors import Code, Rejection
-from oncetask.models import TASK_TYPES
+from oncetask.models import TASK_TYPES, By
 from oncetask.routing.suggestions import suggestion
 
 HOST_TYPES = (
@@ -20,7 +20,6 @@ HOST_TYPES = (
 )
 """The built-in types that are about hosts; the others are about images, networks and accounts."""
 
-By = Literal["uuid", "instance-id", "private-ip", "public-ip", "name"]
 CRITERION_OF: Mapping[By, str] = {
     "uuid": "uuidList",
     "instance-id": "instanceId",
@@ -101,7 +100,7 @@ def _checked_value(name: str, value: object) -> str:
 
 
 def _checked_by(value: object) -> object:
-    known = get_args(By)
+    known = get_args(By.__value__)
     if value not in known:
         meant = suggestion(value, known) if isinstance(value, str) else ""
         raise ValueError(f"must be one of {', '.join(known)}{meant}")

@@ -19,7 +19,9 @@ from oncetask.ledger.ledger import Kept, Ledger
 from oncetask.ledger.records import Call, Event, Lane, LostCall, Served, TaskRecord
 from oncetask.models import Answer, Outcome
 from oncetask.submit.grouping import merged_request
+from oncetask.submit.lookups import Lookups, Memory
 from oncetask.submit.report import Limits, Report
+from oncetask.submit.resolution import ChangeEvent, Resolver
 from oncetask.submit.settlement import Jitter, Settlement, is_second_task, retry_s
 
 if TYPE_CHECKING:  # Tea is not imported before somebody asks
@@ -30,9 +32,6 @@ CLAIM_SLACK_S = 5.0
 BEFORE_CALL_S = 1.5
 """What a claim allows for the margin that a call keeps to its deadline, and for reading its events again."""
 LANE_POLL_S = 0.02
-
-type ChangeEvent = Callable[[str, Callable[[Event], Event]], Event | None]
-"""`Ledger.change_event`, or something that also remembers what changed."""
 
 
 class Called(NamedTuple):
@@ -54,6 +53,12 @@ class Caller:
         self.security_center = security_center
         self.clock = clock
         self.jitter = jitter
+        self._memory = Memory(clock)
+
+    def resolver(self, deadline: Deadline, change: ChangeEvent | None = None) -> Resolver:
+        """The lookups of one invocation that ends by then."""
+        lookups = Lookups(self.security_center(), self._memory, deadline)
+        return Resolver(self.ledger, lookups, self.clock, self.jitter, change or self.ledger.change_event)
 
     def has_time(self, deadline: Deadline) -> bool:
         """Whether a call may still begin."""
@@ -122,6 +127,13 @@ class Caller:
         return [event for event in self.ledger.events(as_read) if event == as_read[event.event_id]]
 
     # -- sending ------------------------------------------------------------------------------
+
+    def begin(self, lane: Kept[Lane], deadline: Deadline) -> Kept[Lane] | None:
+        """The lane with its call as sent from now on, and a claim to match; None where others took it over.
+        For a call before which time went by under the lane.
+        """
+        call = _call_of(lane).model_copy(update={"sent_s": self.clock.now_s()})
+        return self.ledger.change_lane(lane, call=call, claim_ends_s=self._claim_ends_s(deadline))
 
     def send(
         self, lane: Kept[Lane], events: Sequence[Event], report: Report, limits: Limits

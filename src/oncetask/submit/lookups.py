@@ -5,13 +5,15 @@ is remembered for minutes: a host's uuid can change with a new installation, and
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from oncetask.alibaba.instances import CRITERIA, PAGE_SIZE, Instance
 from oncetask.clock import Clock, Deadline
 from oncetask.errors import Code, Kind, QueryFailed
-from oncetask.routing.hosts import CRITERION_OF, By, criteria_of, name_of
+from oncetask.models import By
+from oncetask.routing.hosts import CRITERION_OF, criteria_of, name_of
 from oncetask.submit.hosts import Found, What, host_of, hosts_of
 
 LOOKUPS_S = 15.0
@@ -124,17 +126,21 @@ class Memory:
 
 
 class Lookups:
-    """The lookups of one invocation. `deadline` is theirs alone; `memory` is the process' own.
+    """The lookups of one invocation: together within LOOKUPS_S, and none after `invocation`. `memory` is the
+    process' own.
 
     `ended`: what stopped them all, throttling or no connection; None while they go on.
     """
 
-    def __init__(self, hosts: HostList, memory: Memory, deadline: Deadline) -> None:
+    def __init__(self, hosts: HostList, memory: Memory, invocation: Deadline) -> None:
         self.ended: QueryFailed | None = None
         self._hosts = hosts
         self._memory = memory
-        self._deadline = deadline
-        self._pace = _Pace(deadline)
+        self._invocation = invocation
+        self._left_s = LOOKUPS_S
+        self._deadline = invocation
+        self._pace = _Pace(invocation)
+        self._index: _Index | None = None
         self._failures: dict[str, int] = {}
         self._refused: dict[str, Found] = {}
 
@@ -148,7 +154,9 @@ class Lookups:
                 keys.setdefault(each.key, []).append(each)
             else:
                 found[each] = known
-        for key, meaning in self._asked(keys).items():
+        with self._timed():
+            asked = self._asked(keys)
+        for key, meaning in asked.items():
             found.update(dict.fromkeys(keys[key], meaning))
         return found
 
@@ -156,10 +164,22 @@ class Lookups:
         """Every host for which all of it is so; None: there was no time."""
         if self.ended is not None or route in self._refused:
             return self._refused.get(route)
-        rows = self._rows(where, [route])
+        with self._timed():
+            rows = self._rows(where, [route])
         if rows is None or isinstance(rows, Found):
             return rows
         return hosts_of(rows, where)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        """What the block takes is taken from the time that all of them have."""
+        clock = self._invocation.clock
+        before_s = clock.elapsed_s()
+        self._deadline = Deadline.after(min(self._left_s, self._invocation.left_s()), clock)
+        try:
+            yield
+        finally:
+            self._left_s -= clock.elapsed_s() - before_s
 
     def _known(self, wanted: Wanted) -> Found | None:
         if wanted.by == "uuid" and not wanted.where:
@@ -167,12 +187,15 @@ class Lookups:
         return self._memory.recall(wanted.key, asks_again=wanted.asks_again)
 
     def _asked(self, keys: Mapping[Key, Sequence[Wanted]]) -> dict[Key, Found]:
-        rows = self._whole_list(keys)
-        if isinstance(rows, Found):
-            return dict.fromkeys(keys, rows)
-        if rows is None:
-            return self._one_by_one(keys)
-        index = _Index(rows)
+        """By the list of all hosts, where this invocation has read it or may; else one by one."""
+        if self._index is None:
+            rows = self._whole_list(keys)
+            if isinstance(rows, Found):
+                return dict.fromkeys(keys, rows)
+            if rows is None:
+                return self._one_by_one(keys)
+            self._index = _Index(rows)
+        index = self._index
         return {key: self._kept(key, index.host_of(key)) for key in keys}
 
     def _kept(self, key: Key, found: Found) -> Found:

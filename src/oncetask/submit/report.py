@@ -1,5 +1,6 @@
 """What one invocation did, and how long it may go on."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -12,13 +13,17 @@ ODD_ANSWERS = 10
 
 @dataclass(slots=True)
 class Report:
-    """For the reply, the log and the metrics."""
+    """For the reply, the log and the metrics.
+
+    `ambiguous_hosts`: event id to what its sender wrote and the uuids that this could be; for the log alone.
+    """
 
     results: list[Result] = field(default_factory=list)
     create_latencies_ms: list[float] = field(default_factory=list)
     adopted: int = 0
     asked_again: int = 0
     second_tasks: int = 0
+    ambiguous_hosts: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
 
 
 class Limits(NamedTuple):

@@ -52,9 +52,14 @@ def retry_s(answer: Answer, failures: Iterable[int], now_s: float, jitter: Jitte
         return None
     if answer.retry_after_ms is not None:
         return now_s + answer.retry_after_ms / 1000
-    first_s, longest_s = BACKOFF_S[answer.error.kind if answer.error else Kind.REMOTE]
-    doublings = min(max(failures, default=0), MOST_DOUBLINGS)
-    return now_s + jitter(min(longest_s, first_s * 2**doublings))
+    kind = answer.error.kind if answer.error else Kind.REMOTE
+    return now_s + backoff_s(kind, max(failures, default=0), jitter)
+
+
+def backoff_s(kind: Kind, failures: int, jitter: Jitter) -> float:
+    """How long to wait after so many failures in a row before this one, by who must act."""
+    first_s, longest_s = BACKOFF_S[Kind.OPERATOR if kind is Kind.OPERATOR else Kind.REMOTE]
+    return jitter(min(longest_s, first_s * 2 ** min(failures, MOST_DOUBLINGS)))
 
 
 class Settlement(NamedTuple):

@@ -21,6 +21,7 @@ from oncetask.ledger.records import Event
 from oncetask.models import ErrorInfo, Outcome, Result, Status, Trigger, instant, rejection
 from oncetask.submit.call import CLAIM_SLACK_S, Called, Caller
 from oncetask.submit.report import Heeded, Limits, Report, duplicate_of
+from oncetask.submit.resolution import Resolver
 
 LANE_PATIENCE_S = 1.0
 
@@ -36,6 +37,7 @@ class _Turn:
     deadline: Deadline
     last_call: Deadline | None
     heeded: Heeded = field(default_factory=Heeded)
+    resolver: Resolver | None = None
 
     @property
     def has_asked(self) -> bool:
@@ -134,9 +136,31 @@ class Submitter:
                 continue
             if event.route not in overtakes:
                 overtakes[event.route] = self.ledger.something_is_due(event.route)
-            asked = None if overtakes[event.route] else self._ask_alone(event, turn)
-            stand += asked.events if asked else [self._leave(event, turn)]
+            stand += self._ask(event, turn, overtakes=overtakes[event.route])
         return stand
+
+    def _ask(self, event: Event, turn: _Turn, *, overtakes: bool) -> list[Event]:
+        """Where the event stands once its hosts were looked up and it was asked for, if it may be by now."""
+        if not overtakes and event.hosts is not None:
+            event = self._resolved(event, turn)
+            if not event.waits or event.error is not None:
+                return [event]
+        asked = self._ask_alone(event, turn) if event.is_ready and not overtakes else None
+        return asked.events if asked else [self._leave(event, turn)]
+
+    def _resolved(self, event: Event, turn: _Turn) -> Event:
+        """Where it stands once its hosts were looked up, as far as there is time."""
+        if not self._is_in_time(turn):
+            return event
+        if turn.resolver is None:
+            turn.resolver = self.caller.resolver(turn.last_call or turn.deadline)
+            turn.report.ambiguous_hosts = turn.resolver.ambiguous
+        try:
+            return turn.resolver.resolve([event])[0]
+        except (LedgerUnavailable, DamagedRecord):
+            if not turn.has_asked:
+                raise
+            return event
 
     def _ask_alone(self, event: Event, turn: _Turn) -> Called | None:
         """One event's call; None where it has to wait."""

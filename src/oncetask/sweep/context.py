@@ -11,6 +11,7 @@ from oncetask.ledger.records import Event, Lease, TaskRecord
 from oncetask.models import Result
 from oncetask.submit.call import Called, Caller
 from oncetask.submit.report import Heeded, Report
+from oncetask.submit.resolution import Resolver
 from oncetask.submit.submit import damaged
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ class Context:
     open: Open = field(default_factory=Open)
     heeded: Heeded = field(default_factory=Heeded)
     results: dict[str, Result] = field(default_factory=dict)
+    _resolver: Resolver | None = None
 
     @property
     def ledger(self) -> Ledger:
@@ -98,6 +100,13 @@ class Context:
     def security_center(self) -> "SecurityCenter":
         """The caller's."""
         return self.caller.security_center()
+
+    def resolver(self) -> Resolver:
+        """The sweep's lookups of hosts."""
+        if self._resolver is None:
+            self._resolver = self.caller.resolver(self.deadline, self.change)
+            self.report.ambiguous_hosts = self._resolver.ambiguous
+        return self._resolver
 
     def now_s(self) -> float:
         """The time."""

@@ -1,16 +1,17 @@
 """What runs is followed until it has ended, host by host, and each of its events is told."""
 
+from collections.abc import Callable
+
 from oncetask.clock import Deadline
-from oncetask.errors import Kind, QueryFailed
+from oncetask.errors import QueryFailed
 from oncetask.ledger.records import Event, TaskRecord
-from oncetask.models import Ended, Finish, Progress, Status, instant
+from oncetask.models import Finish, Progress, Status
+from oncetask.submit.grouping import targets_of
 from oncetask.submit.settlement import Made, with_task
 from oncetask.sweep.context import Context
+from oncetask.sweep.outcomes import awaits_details, finish_for, lost
 
 LOST_AFTER_S = 86_400
-
-_REFUSALS = frozenset({Kind.OPERATOR, Kind.SENDER})
-"""Who must act where the service refused a query: patience alone does not mend that."""
 
 
 def follow(context: Context, tasks: list[TaskRecord]) -> str:
@@ -19,17 +20,15 @@ def follow(context: Context, tasks: list[TaskRecord]) -> str:
     """
     context.open.running.update(task.task_id for task in tasks)
     half = Deadline.after(context.deadline.left_s() / 2, context.caller.clock)
-    lost = [task for task in tasks if _is_lost(context, task)]
-    for task in lost:
-        _end(context, task, Finish(state="LOST", finished_at=instant(context.now_s())))
+    overdue = [task for task in tasks if _is_lost(context, task)]
+    for task in overdue:
+        _end(context, task, lambda _: lost(context.now_s()))
     followed_to = context.lease.followed_to
-    for task in _longest_ago_first([task for task in tasks if task not in lost], followed_to):
+    for task in _longest_ago_first([task for task in tasks if task not in overdue], followed_to):
         if not context.caller.has_time(half):
             break
         followed_to = _place_of(task)
-        finish = _finish_of(context, task)
-        if finish is not None:
-            _end(context, task, finish)
+        _follow_one(context, task)
     return followed_to
 
 
@@ -49,21 +48,42 @@ def _is_lost(context: Context, task: TaskRecord) -> bool:
     return context.now_s() - task.since_s >= LOST_AFTER_S
 
 
-def _finish_of(context: Context, task: TaskRecord) -> Finish | None:
-    """How the task ended; None while it runs, or where that could not be told now."""
+def _follow_one(context: Context, task: TaskRecord) -> None:
+    """Where it has ended, its events are told; what the service may still tell of hosts is waited for."""
     try:
         progress = context.security_center.follow(
             task.task_type, task.task_id, task.task_name, context.deadline
         )
     except QueryFailed as error:
         context.report.failed_queries.append(error)
-        if error.kind not in _REFUSALS:
-            return None
-        progress = Progress()
-    return None if progress.ended is None else _finish(progress.ended, context.now_s())
+        return
+    if progress.unread is not None:
+        context.report.failed_queries.append(progress.unread)
+    if progress.ended is None:
+        return
+    if _awaits_details(context, task, progress):
+        context.ledger.change_task(
+            task.task_id, lambda kept: kept.model_copy(update={"sweeps_ended": kept.sweeps_ended + 1})
+        )
+        return
+    served_alone, ended, now_s = len(task.events) == 1, progress.ended, context.now_s()
+
+    def finish(event: Event) -> Finish:
+        own = frozenset(targets_of(event)) or None
+        return finish_for(own, ended, progress.hosts, served_alone=served_alone, now_s=now_s)
+
+    _end(context, task, finish)
 
 
-def _end(context: Context, task: TaskRecord, finish: Finish) -> None:
+def _awaits_details(context: Context, task: TaskRecord, progress: Progress) -> bool:
+    if not context.security_center.describes(task.task_type):
+        return False
+    events = context.ledger.events(served.event_id for served in task.events)
+    targets = {target for event in events for target in targets_of(event)}
+    return awaits_details(targets, progress, sweeps=task.sweeps_ended)
+
+
+def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) -> None:
     """First its events, also those that a death left behind, and only then the task."""
     now_s = context.now_s()
     served_by_id = {served.event_id: served for served in task.events}
@@ -77,18 +97,9 @@ def _end(context: Context, task: TaskRecord, finish: Finish) -> None:
             event = with_task(event, made, now_s, attempts=served.attempts + 1)
         if event.task_id != task.task_id or event.status is not Status.CREATED:
             return event
-        return event.moved(now_s, {"status": Status.FINISHED, "finish": finish, "settled_s": now_s})
+        return event.moved(now_s, {"status": Status.FINISHED, "finish": finish(event), "settled_s": now_s})
 
     for event_id in served_by_id:
         context.change(event_id, finished)
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))
     context.open.running.discard(task.task_id)
-
-
-def _finish(ended: Ended, now_s: float) -> Finish:
-    return Finish(
-        state=ended.state,
-        finished_at=instant(now_s if ended.finished_s is None else ended.finished_s),
-        finish_count=ended.finish_count,
-        total_count=ended.total_count,
-    )

@@ -83,15 +83,18 @@ def _is_given_up(context: Context, event: Event) -> bool:
 def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
     """Whether the search is: the task is found, or it is closed without one."""
     look_s, now_s = context.rules.look_s, context.now_s()
-    if not (
-        search_is_due(call, look_s=look_s, now_s=now_s) or is_last_search(call, look_s=look_s, now_s=now_s)
-    ):
+    is_last = is_last_search(call, look_s=look_s, now_s=now_s)
+    if not (is_last or search_is_due(call, look_s=look_s, now_s=now_s)) or not context.is_in_time():
         return False
-    if not context.is_in_time():
-        return False
-    for lost in context.ledger.lost_calls([call.call_id]):  # closed already, and its closer died
-        _close_again(context, lost)
+    closed = context.ledger.lost_calls([call.call_id])
+    if closed:  # and its closer died
+        _close_again(context, closed[0])
         return True
+    return _is_found_or_closed(context, lane, call, is_last=is_last)
+
+
+def _is_found_or_closed(context: Context, lane: Kept[Lane], call: Call, *, is_last: bool) -> bool:
+    now_s = context.now_s()
     match judged(context, call):
         case Found(task_id):
             if not adopt(context, call, task_id):
@@ -100,12 +103,12 @@ def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
         case Unclear(candidates):
             leave_to_operator(context, call, candidates)
         case NothingYet():
-            if not is_last_search(call, look_s=look_s, now_s=now_s):
+            if not is_last:
                 context.ledger.change_lane(lane, call=call.model_copy(update={"searched_s": now_s}))
                 return False
             close_in_vain(context, call)
         case None:
-            if now_s < call.sent_s + FAILING_SEARCHES * look_s:
+            if now_s < call.sent_s + FAILING_SEARCHES * context.rules.look_s:
                 return False
             leave_to_operator(context, call, ())
     return True

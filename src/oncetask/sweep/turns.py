@@ -24,10 +24,14 @@ _DIVIDED = {Outcome.REFUSED, Outcome.UNLISTED}
 
 @dataclass(slots=True)
 class _Turn:
-    """One route's due groups, oldest first; they are read when its first turn comes."""
+    """One route's due groups, oldest first; they are read when its first turn comes.
+
+    `looked_up`: that was a turn, too, also where nothing could be asked for afterwards.
+    """
 
     queue: RouteQueue
     groups: deque[list[Event]] | None = None
+    looked_up: bool = False
     divided: list[Event] = field(default_factory=list)
 
 
@@ -40,10 +44,10 @@ def take_turns(context: Context, queues: Sequence[RouteQueue], turns: dict[str, 
     while waiting and _goes_on(context):
         turn = waiting.popleft()
         called = _next_call(context, turn)
+        if turn.looked_up or (called is not None and called.answer.outcome is not Outcome.CAP_REACHED):
+            turns[turn.queue.queue] = context.now_s()
         if called is None:
             continue  # nothing of the route can be asked for in this sweep
-        if called.answer.outcome is not Outcome.CAP_REACHED:
-            turns[turn.queue.queue] = context.now_s()
         divided += _parts(called)
         waiting.append(turn)
     for group in groups(divided):
@@ -60,7 +64,9 @@ def _goes_on(context: Context) -> bool:
 def _next_call(context: Context, turn: _Turn) -> Called | None:
     """The next call of a route that could be made; None where there is none any more."""
     if turn.groups is None:
-        turn.groups = deque(groups(_still_waiting(context, due_events(context, turn.queue))))
+        waiting = _still_waiting(context, due_events(context, turn.queue))
+        turn.looked_up = any(event.hosts is not None for event in waiting)
+        turn.groups = deque(groups(_ready(context, waiting) if turn.looked_up else waiting))
     while turn.groups and context.is_in_time_to_call():
         group = turn.groups.popleft()
         if context.heeded.allows(group[0].request.task_type):
@@ -68,6 +74,13 @@ def _next_call(context: Context, turn: _Turn) -> Called | None:
             if called is not None:
                 return called
     return None
+
+
+def _ready(context: Context, events: Sequence[Event]) -> list[Event]:
+    """Those that may be asked for now that hosts were looked up."""
+    now_s = context.now_s()
+    stand = context.resolver().resolve(events)
+    return [event for event in stand if event.is_ready and event.due_s <= now_s]
 
 
 def _parts(called: Called) -> list[Event]:
@@ -135,7 +148,8 @@ def _call_again(context: Context, group: list[Event], lost: Sequence[LostCall]) 
         _put_off(context, events)
         context.ledger.release_lane(lane)
         return None
-    called = context.caller.send(lane, events, context.report, Limits(context.deadline))
+    begun = context.caller.begin(lane, context.deadline)
+    called = begun and context.caller.send(begun, events, context.report, Limits(context.deadline))
     if called is not None:
         context.report.asked_again += 1
         for one in lost:
