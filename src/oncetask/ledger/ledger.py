@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -120,19 +121,15 @@ class Ledger:
         """Before the queue's first event, so that a sweep whose routes file lacks the route finds it."""
         if queue in self._known_queues:
             return
+        with suppress(DamagedRecord):  # a newer version's: an event is kept all the same
+            self._write_queue(queue)
+        self._known_queues |= {queue}
+
+    def _write_queue(self, queue: str) -> None:
         mine = RouteNames(queues=(queue,))
         kept, is_new = self._rows.put_if_free(ROUTES_KEY, mine, damaged_is_free=True)
         if not is_new and queue not in kept.record.queues:
-            self._rows.change(
-                ROUTES_KEY,
-                RouteNames,
-                lambda names: (
-                    names
-                    if queue in names.queues
-                    else names.model_copy(update={"queues": (*names.queues, queue)})
-                ),
-            )
-        self._known_queues |= {queue}
+            self._rows.change(ROUTES_KEY, RouteNames, lambda names: _with_queue(names, queue))
 
     def is_full(self, route: str) -> bool:
         """Whether the last sweep found as many open events of the route as it may have, a minute ago."""
@@ -299,6 +296,12 @@ class Ledger:
         if row is None or is_newer(row) or self._rows.readable(row, Lane) is not None:
             return False
         return self.store.delete(key, version=row.version)
+
+
+def _with_queue(names: RouteNames, queue: str) -> RouteNames:
+    if queue in names.queues:
+        return names
+    return names.model_copy(update={"queues": (*names.queues, queue)})
 
 
 def _signed_key(route: str, digest: str) -> str:
