@@ -263,7 +263,9 @@ def test_the_first_of_a_queue_are_its_first_however_few_are_wanted(store: Store,
 
     first = list(itertools.islice(store.queued("event/r", most), most))
 
-    assert first == [(f"{n // 10:05d}", f"event/{n:05d}") for n in range(min(most, 750))]
+    assert [due for due, _ in first] == [f"{n // 10:05d}" for n in range(min(most, 750))]
+    assert all(int(key.removeprefix("event/")) // 10 == int(due) for due, key in first)
+    assert len({key for _, key in first}) == len(first)
 
 
 def test_forgetting_what_has_expired_takes_nothing_else(store: Store) -> None:
