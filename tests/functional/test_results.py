@@ -17,7 +17,6 @@ from oncetask.clock import Deadline
 from oncetask.errors import Kind, SettingsError
 from oncetask.handlers.outbox import GIVE_UP_S, Report, hand_on
 from oncetask.handlers.telemetry import emit_handed_on
-from oncetask.ledger.records import Event
 from oncetask.ledger.store import Row
 from oncetask.models import ErrorInfo, Finish, Status
 from tests.clocks import NOW_S, FakeClock
@@ -506,7 +505,7 @@ def test_every_result_leaves_in_the_order_of_its_event_and_none_is_invented(  # 
 def _shards_of(steps: list[tuple[int, Status]]) -> tuple[list[list[dict[str, Any]]], dict[str, list[int]]]:
     """The stream that those changes of events make, and which of them tell a new result."""
     shards: list[list[dict[str, Any]]] = [[], []]
-    events: dict[int, Event] = {}
+    events: dict[int, Any] = {}
     told: dict[str, list[int]] = {}
     for number, (name, status) in enumerate(steps):
         before = events.get(name)
