@@ -527,7 +527,7 @@ def test_a_tick_is_tried_again_and_then_kept(stack: Stack) -> None:
 
 
 def test_what_was_recorded_starts_a_sweep_soon(stack: Stack) -> None:
-    """What waits and did not before, gathered for as long as the parameter says; a lost start costs nothing."""
+    """What waits and did not before, gathered for as long as the parameter says; a lost start is harmless."""
     mapping = stack.deployed().of_type(MAPPING)["Arrivals"]
 
     assert (mapping["FunctionName"], mapping["EventSourceArn"]) == ("SweepFunction", STREAM)

@@ -244,7 +244,7 @@ def test_a_group_that_is_lost_is_asked_for_in_halves_and_then_one_by_one() -> No
 
 @pytest.mark.parametrize("change", [searched_in_vain, left_to_operator])
 def test_closing_a_lost_call_twice_is_closing_it_once(change: Callable[[Event, Call, float], Event]) -> None:
-    """Whoever finishes for a death changes nothing more; nor does it touch what was not lost with the call."""
+    """Whoever finishes for a death changes nothing more; nor is anything else touched."""
     event, call = lost(event_of(), 1)
     once = change(event, call, NOW_S)
 
