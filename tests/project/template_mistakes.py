@@ -32,7 +32,7 @@ KNOWN_MISTAKES: list[Mistake] = [
     ("wrong starting position", "StartingPosition: LATEST", "StartingPosition: NEWEST"),
     ("batching window 301", "MaximumBatchingWindowInSeconds: 1\n", "MaximumBatchingWindowInSeconds: 301\n"),
     ("a log group in no namespace", "LogGroupName: !Ref TimerLog", "LogGroupName: !Ref TimerLogs"),
-    ("extra attribute definition", "- {AttributeName: open, AttributeType: S}", "- {AttributeName: open, AttributeType: S}\n        - {AttributeName: kind, AttributeType: S}"),
+    ("extra attribute definition", "- {AttributeName: due, AttributeType: S}", "- {AttributeName: due, AttributeType: S}\n        - {AttributeName: kind, AttributeType: S}"),
     ("rate(1 minutes)", "rate(1 minute)", "rate(1 minutes)"),
     ("rate(5 minute)", "rate(1 minute)", "rate(5 minute)"),
     ("wrong time zone", "    Default: UTC", "    Default: Europe/Berln"),
