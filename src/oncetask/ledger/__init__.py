@@ -3,18 +3,18 @@
 Seven kinds of record, each changed by one conditional write at a time; no transaction spans two:
 
     event/{id}            what was accepted: its request, where it stands, when it is due, how it ended
-    lane/{task type}      the one call of the type that is in flight or unresolved, over all processes, with its
-                          request, its events and its answer; or nothing but a holder who ends or reopens events
-    call/{call id}        a lost call: searched for in vain, or one of which nobody can tell whether it made a task
+    lane/{task type}      the one call of the type that is in flight or unresolved, over all processes: its
+                          request, events and answer; or a mere holder who ends or reopens events
+    call/{call id}        a lost call: searched for in vain, or nobody can tell whether it made a task
     task/{task id}        which call's task it is, and whom to tell when it has ended
     lease/sweep           the one sweep that is at work, and what it tells the next: turns, full routes
     routes/names          every queue that an event was ever recorded in
-    signed/{route}/{sha}  the delivery that signed bytes first came with, where its id is not signed itself
+    signed/{route}/{sha}  the delivery that signed bytes first came with, where its id is not signed
 
     step                                              if it dies here
     1  put the event, unless its id is bound          the sweep finds it in its route's queue
-    2  put the lane, unless it is taken, with the     the claim ends; the sweep marks the call as lost, since it
-       whole call in it                               may have been sent, and searches for its task
+    2  put the lane, unless it is taken, with the     the claim ends; the sweep marks the call as lost, as
+       whole call in it                               it may have been sent, and searches for its task
     3  send, once                                     the same
     4  write the answer on the lane                   the sweep goes on from here, without asking
     5  put the task's record, unless another call     the sweep does 5 to 7 again; done twice, they change
@@ -22,9 +22,9 @@ Seven kinds of record, each changed by one conditional write at a time; no trans
     6  settle each event that the call was sent for   the same
     7  delete the lane                                nothing is left to do
 
-A lost call is searched for under its lane. Its task is adopted by steps 5 to 7; without one the call becomes a
-record of its own, its events wait in their queue, and the lane is released: what is sent for them later is a
-new call.
+A lost call is searched for under its lane. Its task is adopted by steps 5 to 7; without one the call becomes
+a record of its own, its events wait in their queue, and the lane is released: what is sent for them later is
+a new call.
 
 Whoever has a type's lane is the only one who sends for events of the type, or ends or reopens them, so events
 need no locks of their own: they are read again under the lane. A claim's end frees nothing by itself; it only
