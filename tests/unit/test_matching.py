@@ -187,7 +187,7 @@ def test_what_started_after_a_closed_call_is_anothers(seen: list[Task], verdict:
     """And nothing hides behind a last task any more."""
     for is_all in (True, False):
         shown = Shown(seen, is_all)
-        assert judge_later(call(), shown, {}.get, read_timeout_s=READ_TIMEOUT_S) == verdict
+        assert judge_later(call(), shown, lambda _: None, read_timeout_s=READ_TIMEOUT_S) == verdict
 
 
 # -- when -----------------------------------------------------------------------------------------
