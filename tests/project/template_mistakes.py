@@ -55,7 +55,7 @@ OWN_MISTAKES: list[Mistake] = [
     ("another TTL attribute", "AttributeName: expires_s", "AttributeName: expires_at"),
     ("an index of everything", "ProjectionType: KEYS_ONLY", "ProjectionType: ALL"),
     ("no recovery", "PointInTimeRecoveryEnabled: true", "PointInTimeRecoveryEnabled: false"),
-    ("an action less", "dynamodb:BatchGetItem, ", ""),
+    ("an action less", ", dynamodb:BatchGetItem", ""),
     ("no permission on the index", "${Ledger.Arn}/index/open", "${Ledger.Arn}/index/closed"),
     ("a secret's default", '    NoEcho: true\n    Default: ""', "    NoEcho: true\n    Default: hunter2"),
     ("a shown secret", "    NoEcho: true\n    AllowedPattern", "    AllowedPattern"),
