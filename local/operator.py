@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 from oncetask.app import App
 from oncetask.errors import OnceTaskError, QueryFailed
-from oncetask.ledger.ledger import Read
 from oncetask.ledger.records import Call, Event, LostCall, TaskRecord, event_queue
+from oncetask.ledger.rows import Read
 from oncetask.models import Result, Status, Task
 from oncetask.submit.lane import Held, held
 from oncetask.submit.settlement import Made, with_task

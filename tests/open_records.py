@@ -1,7 +1,8 @@
 """What is open in a ledger, in the words of tests."""
 
-from oncetask.ledger.ledger import Kept, Ledger, Waiting
+from oncetask.ledger.ledger import Ledger, Waiting
 from oncetask.ledger.records import Lane, LostCall, TaskRecord
+from oncetask.ledger.rows import Kept
 from oncetask.models import TASK_TYPES
 
 

@@ -14,7 +14,7 @@ from oncetask.ledger.store import Row
 from tests.clocks import FakeClock
 from tests.contract.scripted_aws import HangsUp, IsSilent, Says, Script, Step, error, ok, scripted
 
-ROW = Row(key="event/a", version="mine", open=None, expires_s=None, body="{}")
+ROW = Row(key="event/a", version="mine", queue=None, due=None, expires_s=None, body="{}")
 REFUSED = error("ConditionalCheckFailedException", message="The conditional request failed")
 FAILED = error("InternalServerError", 500)
 THROTTLED = error("ThrottlingException")
@@ -216,7 +216,7 @@ def test_a_missing_permission_on_the_index_names_the_index() -> None:
         dynamodb(error("AccessDeniedException")) as (store, _, _),
         pytest.raises(LedgerUnavailable, match="allow dynamodb:Query on the index open of the table events"),
     ):
-        next(store.open_keys("event"))
+        next(store.queued("event/r"))
 
 
 def test_rows_that_an_answer_leaves_out_are_asked_for_again() -> None:
@@ -248,23 +248,35 @@ def test_rows_that_never_come_make_the_ledger_unavailable() -> None:
         store.get_many(["event/a"])
 
 
-def test_a_shards_next_page_is_read_only_when_needed() -> None:
-    """Eight queries begin the listing; the ninth comes after the first page's last row."""
+def test_a_queues_next_page_is_read_only_when_needed() -> None:
+    """One query begins the listing; the second comes after the first page's last row."""
     page = {
         "Items": [
-            {"open": {"S": f"{n}"}, "key": {"S": f"event/{n}"}, "open_shard": {"S": "event#0"}}
-            for n in (1, 2)
+            {"due": {"S": f"{n}"}, "key": {"S": f"event/{n}"}, "queue": {"S": "event/r"}} for n in (1, 2)
         ],
-        "LastEvaluatedKey": {"open": {"S": "2"}},
+        "LastEvaluatedKey": {"due": {"S": "2"}},
     }
-    empty = ok({"Items": []})
 
-    with dynamodb(ok(page), *[empty] * 7, empty) as (store, script, _):
-        listing = store.open_keys("event")
-        first = next(listing)
+    with dynamodb(ok(page), ok({"Items": []})) as (store, script, _):
+        listing = store.queued("event/r")
+        first = [next(listing), next(listing)]
         asked_for_the_first = len(script.asked)
         rest = list(listing)
 
-    assert [first, *rest] == [("1", "event/1"), ("2", "event/2")]
-    assert asked_for_the_first == 8
-    assert b'"ExclusiveStartKey":{"open":{"S":"2"}}' in script.bodies[8]
+    assert [*first, *rest] == [("1", "event/1"), ("2", "event/2")]
+    assert (asked_for_the_first, script.asked) == (1, ["Query", "Query"])
+    assert b'"ExclusiveStartKey":{"due":{"S":"2"}}' in script.bodies[1]
+
+
+def test_no_more_rows_are_read_than_are_wanted() -> None:
+    """Whether something is due costs one row of the index, however long the queue is."""
+    page = {
+        "Items": [{"due": {"S": "1"}, "key": {"S": "event/1"}, "queue": {"S": "event/r"}}],
+        "LastEvaluatedKey": {"due": {"S": "1"}},
+    }
+
+    with dynamodb(ok(page)) as (store, script, _):
+        first = next(store.queued("event/r", 1))
+
+    assert first == ("1", "event/1")
+    assert b'"Limit":1' in script.bodies[0].replace(b" ", b"")

@@ -26,7 +26,7 @@ from oncetask.credentials import Keys
 from oncetask.errors import CredentialsUnavailable, SecretUnavailable
 from oncetask.ledger.dynamodb import INDEX_NAME, DynamoDbStore
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Ask, Event, Place
+from oncetask.ledger.records import Call, Event, Lane, LostCall, Served, TaskRecord
 from oncetask.models import Status, TaskRequest, Trigger
 from tests.clocks import FakeClock
 from tests.installed import installed
@@ -225,7 +225,6 @@ def an_event(now_s: float) -> Event:
         status=Status.PENDING,
         trigger=Trigger.TIMER,
         route="nightly",
-        item_sha256=None,
         request=REQUEST,
         submit="now",
         order=0,
@@ -236,39 +235,35 @@ def an_event(now_s: float) -> Event:
     )
 
 
-def an_ask(event: Event, now_s: float) -> Ask:
+def a_call(event: Event, now_s: float) -> Call:
     """The one call for it."""
-    return Ask(
-        ask_id="ask-1",
-        request=REQUEST,
-        event_ids=(event.event_id,),
-        attempts_before=(0,),
-        first_sent_s=now_s,
-        last_sent_s=now_s,
-        claim="c",
-        claim_ends_s=now_s + 12,
-    )
+    served = (Served.of(event),)
+    return Call(call_id="call-1", request=REQUEST, events=served, sent_s=now_s, first_sent_s=now_s)
 
 
 def live(ledger: Ledger) -> None:
-    """Every step that an event, its ask and a sweep take in the ledger."""
+    """Every step that an event, its call and a sweep take in the ledger."""
     now_s = ledger.clock.now_s()
     event = an_event(now_s)
-    lease = ledger.take_lease(int(now_s) + 55)
+    call = a_call(event, now_s)
+    lease = ledger.take_lease(now_s + 55)
+    assert lease is not None
     assert ledger.record(event) == (event, True)
     assert ledger.record(event) == (event, False)
-    place = ledger.take_place(Place(task_type="IMAGE_SCAN", ask_id="ask-1", claim_ends_s=now_s + 12))
+    lane = ledger.take_lane(Lane(task_type="IMAGE_SCAN", call=call, claim_ends_s=now_s + 12))
+    assert lane is not None
     assert ledger.events([event.event_id]) == [event]
-    ledger.record_ask(an_ask(event, now_s))
-    assert ledger.own_task("task-1", "ask-1").ask_id == "ask-1"
+    task = TaskRecord(
+        task_id="task-1", call_id="call-1", task_type="IMAGE_SCAN", task_name="IMAGE_SCAN", since_s=now_s
+    )
+    assert ledger.claim_task(task) == task
+    ledger.keep_lost_call(LostCall(call=call, why="in-vain", closed_s=now_s, needed_until_s=now_s))
     assert ledger.change_event(event.event_id, lambda kept: kept.model_copy(update={"attempts": 1}))
     assert [found.event_id for found in waiting(ledger)] == [event.event_id]
-    assert ledger.open_asks().records
-    assert lanes(ledger) == [place]
-    assert place is not None
-    assert lease is not None
-    ledger.give_place_back(place)
-    ledger.give_lease_back(lease)
+    assert ledger.running()[0].records == [task]
+    assert lanes(ledger) == [lane]
+    ledger.release_lane(lane)
+    ledger.release_lease(lease)
     assert lanes(ledger) == []
 
 

@@ -3,16 +3,34 @@
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
 
-from oncetask.errors import Code, DamagedRecord, Kind
-from oncetask.ledger.ledger import Ledger, Read
-from oncetask.ledger.records import Ask, Event, Place, event_key
+from oncetask.errors import Code, DamagedRecord, Kind, RecordTooLarge
+from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import (
+    KEPT_S,
+    LEASE_KEY,
+    MOST_HAPPENINGS,
+    ROUTES_KEY,
+    Call,
+    Event,
+    Lane,
+    LostCall,
+    Served,
+    TaskRecord,
+    call_key,
+    event_key,
+    lane_key,
+    task_key,
+)
+from oncetask.ledger.rows import Read
 from oncetask.ledger.store import Row, Store
 from oncetask.models import Answer, ErrorInfo, Outcome, Status, TaskRequest, Trigger
 from tests.clocks import NOW_S, FakeClock
+from tests.open_records import lanes, running, waiting, watched
 
 REQUEST = TaskRequest(
     task_type="CLIENT_PROBLEM_CHECK",
@@ -22,16 +40,17 @@ REQUEST = TaskRequest(
 )
 EXPIRED = ErrorInfo(kind=Kind.OPERATOR, code=Code.EXPIRED, message="waited too long")
 LOST = ErrorInfo(kind=Kind.OPERATOR, code=Code.OUTCOME_UNKNOWN, message="nobody knows")
-ROW = Row(key="event/a", version="1", open="2026", expires_s=None, body="{}")
+ROW = Row(key="event/a", version="1", queue="event/r", due="2026", expires_s=None, body="{}")
+NEWER = '{"format": 3}'
 
 
 def event(event_id: str = "webhook:r:1", **fields: Any) -> Event:  # noqa: ANN401 - any field of an event
     """An event that was just accepted."""
     given = {
+        "instance": "first",
         "status": Status.PENDING,
         "trigger": Trigger.WEBHOOK,
         "route": "r",
-        "item_sha256": None,
         "request": REQUEST,
         "submit": "now",
         "order": 0,
@@ -43,23 +62,42 @@ def event(event_id: str = "webhook:r:1", **fields: Any) -> Event:  # noqa: ANN40
     return Event(event_id=event_id, **(given | fields))
 
 
-def ask(ask_id: str = "ask-1", **fields: Any) -> Ask:  # noqa: ANN401 - any field of an ask
-    """An ask that was just sent."""
+def call(call_id: str = "call-1", **fields: Any) -> Call:  # noqa: ANN401 - any field of a call
+    """A call that is about to be sent."""
     given = {
         "request": REQUEST,
-        "event_ids": ("webhook:r:1",),
-        "attempts_before": (0,),
+        "events": (Served("webhook:r:1", "first", 0),),
+        "sent_s": NOW_S,
         "first_sent_s": NOW_S,
-        "last_sent_s": NOW_S,
-        "claim": "claim-1",
-        "claim_ends_s": NOW_S + 12,
     }
-    return Ask(ask_id=ask_id, **(given | fields))
+    return Call(call_id=call_id, **(given | fields))
 
 
-def place(ask_id: str = "ask-1", claim_ends_s: float = NOW_S + 12) -> Place:
-    """The place of the one task type, for that ask."""
-    return Place(task_type=REQUEST.task_type, ask_id=ask_id, claim_ends_s=claim_ends_s)
+def lane(call_id: str = "call-1", **fields: Any) -> Lane:  # noqa: ANN401 - any field of a lane
+    """The lane of the one task type, with that call in it."""
+    given = {"task_type": REQUEST.task_type, "call": call(call_id), "claim_ends_s": NOW_S + 12}
+    return Lane(**(given | fields))
+
+
+def lost_call(call_id: str = "call-1", **fields: Any) -> LostCall:  # noqa: ANN401 - any field of one
+    """A call that was searched for in vain."""
+    given = {"call": call(call_id), "why": "in-vain", "closed_s": NOW_S, "needed_until_s": NOW_S + 60}
+    return LostCall(**(given | fields))
+
+
+def task(task_id: str = "task-1", call_id: str = "call-1", **fields: Any) -> TaskRecord:  # noqa: ANN401 - its fields
+    """A task that an answer named."""
+    given = {"task_type": REQUEST.task_type, "task_name": "check", "since_s": NOW_S}
+    return TaskRecord(task_id=task_id, call_id=call_id, **(given | fields))
+
+
+def overwritten(store: Store, key: str, body: str) -> Row:
+    """The row of that key, with another body."""
+    row = store.get(key)
+    assert row is not None
+    other = row._replace(version="overwritten", body=body)
+    assert store.put(other, replacing=row.version)
+    return other
 
 
 def at_once[T](work: Callable[[int], T], workers: int = 8) -> list[T]:
@@ -73,7 +111,7 @@ def at_once[T](work: Callable[[int], T], workers: int = 8) -> list[T]:
 
 def test_a_row_is_read_as_it_was_written(store: Store) -> None:
     """Every field comes back, whether it is there or not."""
-    rows = [ROW, Row(key="event/b", version="2", open=None, expires_s=1_900_000_000, body="[1]")]
+    rows = [ROW, Row("event/b", "2", None, None, 1_900_000_000, "[1]")]
 
     written = [store.put(row, replacing=None) for row in rows]
 
@@ -99,7 +137,7 @@ def test_a_row_is_not_put_where_one_is(store: Store) -> None:
 def test_a_row_replaces_the_version_that_it_names(store: Store) -> None:
     """A write that names the stored version replaces the whole row: what it leaves out is gone."""
     store.put(ROW._replace(expires_s=1_900_000_000), replacing=None)
-    newer = Row(key=ROW.key, version="2", open=None, expires_s=None, body="newer")
+    newer = Row(ROW.key, "2", None, None, None, "newer")
 
     written = store.put(newer, replacing="1")
 
@@ -137,7 +175,7 @@ def test_a_row_is_deleted_by_its_version_alone(store: Store) -> None:
 
     assert deleted == [False, True, False]
     assert store.get(ROW.key) is None
-    assert list(store.open_keys("event")) == []
+    assert list(store.queued("event/r")) == []
 
 
 def test_many_rows_come_in_the_order_of_the_keys(store: Store) -> None:
@@ -156,7 +194,7 @@ def test_large_bodies_are_kept_and_read_together(store: Store) -> None:
     """Fifty-six bodies of 300,000 bytes are more than DynamoDB gives in one answer (16 MB); all come."""
     keys = [f"event/{n}" for n in range(56)]
     for key in keys:
-        store.put(ROW._replace(key=key, open=None, body=key[-1] * 300_000), replacing=None)
+        store.put(ROW._replace(key=key, queue=None, due=None, body=key[-1] * 300_000), replacing=None)
 
     rows = store.get_many(keys)
 
@@ -167,51 +205,67 @@ def test_large_bodies_are_kept_and_read_together(store: Store) -> None:
 @pytest.mark.parametrize("text", ["räksmörgås/東京 🐙", "a'\"\\b\n|#:,;%", "x" * 512, "\x00\x7f"])
 def test_any_text_is_a_key_and_a_body(store: Store, text: str) -> None:
     """Keys and bodies are kept letter by letter, and are found in the index."""
-    row = Row(key=f"event/{text}", version="1", open="2026", expires_s=None, body=text)
+    row = ROW._replace(key=f"event/{text}", body=text)
 
     store.put(row, replacing=None)
 
     assert store.get(row.key) == row
     assert store.get_many([row.key]) == [row]
-    assert list(store.open_keys("event")) == [("2026", row.key)]
+    assert list(store.queued("event/r")) == [("2026", row.key)]
 
 
-def test_open_rows_are_listed_oldest_first_and_by_kind(store: Store) -> None:
-    """Sorted by `open`, then by key, whatever the order of writing; other kinds and closed rows left out."""
-    opens = {"d": "3", "c": "1", "b": "2", "a": "2", "e": None, "f": "2"}
-    for name, mark in opens.items():
-        store.put(ROW._replace(key=f"event/{name}", open=mark), replacing=None)
-    store.put(ROW._replace(key="ask/z", open="0"), replacing=None)
+def test_a_queue_is_listed_by_due_and_apart_from_others(store: Store) -> None:
+    """Sorted by `due`, then by key, whatever the order of writing; other queues and closed rows left out."""
+    dues = {"d": "3", "c": "1", "b": "2", "a": "2", "f": "2"}
+    for name, due in dues.items():
+        store.put(ROW._replace(key=f"event/{name}", due=due), replacing=None)
+    store.put(ROW._replace(key="event/e", queue=None, due=None), replacing=None)
+    store.put(ROW._replace(key="event/z", queue="event/other", due="0"), replacing=None)
 
-    listed = list(store.open_keys("event"))
+    listed = list(store.queued("event/r"))
 
     assert listed == [("1", "event/c"), *(("2", f"event/{name}") for name in "abf"), ("3", "event/d")]
-    assert list(store.open_keys("ask")) == [("0", "ask/z")]
-    assert list(store.open_keys("place")) == []
+    assert list(store.queued("event/other")) == [("0", "event/z")]
+    assert list(store.queued("event")) == []
 
 
-def test_a_closed_row_leaves_the_index_and_a_changed_one_moves(store: Store) -> None:
-    """The index follows every write."""
-    for name in "abc":
-        store.put(ROW._replace(key=f"event/{name}", open=name), replacing=None)
+def test_a_closed_row_leaves_its_queue_and_a_changed_one_moves(store: Store) -> None:
+    """The index follows every write: closed, due later, in another queue."""
+    for name in "abcd":
+        store.put(ROW._replace(key=f"event/{name}", due=name), replacing=None)
 
-    store.put(Row("event/a", "2", None, 1_900_000_000, ""), replacing="1")
-    store.put(Row("event/b", "2", "z", None, ""), replacing="1")
+    store.put(Row("event/a", "2", None, None, 1_900_000_000, ""), replacing="1")
+    store.put(Row("event/b", "2", "event/r", "z", None, ""), replacing="1")
+    store.put(Row("event/d", "2", "event/other", "d", None, ""), replacing="1")
 
-    assert list(store.open_keys("event")) == [("c", "event/c"), ("z", "event/b")]
+    assert list(store.queued("event/r")) == [("c", "event/c"), ("z", "event/b")]
+    assert list(store.queued("event/other")) == [("d", "event/d")]
 
 
-def test_thousands_of_open_rows_are_listed_in_order_and_lazily(store: Store) -> None:
+def test_a_long_queue_is_listed_in_order_and_lazily(store: Store) -> None:
     """2,100 rows, more than any page; what is written behind the point that was reached is listed too."""
     for n in reversed(range(2100)):
-        store.put(ROW._replace(key=f"event/{n}", open=f"{n:05d}"), replacing=None)
+        store.put(ROW._replace(key=f"event/{n}", due=f"{n:05d}"), replacing=None)
 
-    listing = store.open_keys("event")
+    listing = store.queued("event/r")
     first = list(itertools.islice(listing, 10))
-    store.put(ROW._replace(key="event/late", open="99999"), replacing=None)
+    store.put(ROW._replace(key="event/late", due="99999"), replacing=None)
     rest = list(listing)
 
     assert [*first, *rest] == [*((f"{n:05d}", f"event/{n}") for n in range(2100)), ("99999", "event/late")]
+
+
+@pytest.mark.parametrize("most", [1, 2, 3, 700, 2000])
+def test_the_first_of_a_queue_are_its_first_however_few_are_wanted(store: Store, most: int) -> None:
+    """`most` makes the read smaller and changes nothing of what comes, also where many are due at once."""
+    for n in reversed(range(750)):
+        store.put(ROW._replace(key=f"event/{n:05d}", due=f"{n // 10:05d}"), replacing=None)
+
+    first = list(itertools.islice(store.queued("event/r", most), most))
+
+    assert [due for due, _ in first] == [f"{n // 10:05d}" for n in range(min(most, 750))]
+    assert all(int(key.removeprefix("event/")) // 10 == int(due) for due, key in first)
+    assert len({key for _, key in first}) == len(first)
 
 
 def test_forgetting_what_has_expired_takes_nothing_else(store: Store) -> None:
@@ -262,8 +316,8 @@ def test_an_id_whose_event_surely_made_no_task_is_free_again(ledger: Ledger, end
 
     recorded = ledger.record(event(order=7))
 
-    assert recorded == (event(order=7), True)
-    assert ledger.event("webhook:r:1") == event(order=7)
+    assert recorded == (event(order=7, sequence=2), True)
+    assert ledger.event("webhook:r:1") == recorded[0]
 
 
 @pytest.mark.parametrize(
@@ -295,7 +349,7 @@ def test_an_expired_event_counts_as_absent(ledger: Ledger, ledger_clock: FakeClo
     assert ledger.event("webhook:r:1") is None
     assert ledger.events(["webhook:r:1"]) == []
     assert ledger.change_event("webhook:r:1", lambda found: found.model_copy()) is None
-    assert ledger.record(event(order=7)) == (event(order=7), True)
+    assert ledger.record(event(order=7)) == (event(order=7, sequence=2), True)
 
 
 def test_a_waiting_event_never_expires(ledger: Ledger, ledger_clock: FakeClock) -> None:
@@ -364,171 +418,467 @@ def test_a_change_that_changes_nothing_writes_nothing(ledger: Ledger) -> None:
     assert ledger.store.get(event_key("webhook:r:1")) == before
 
 
-def test_waiting_events_are_listed_oldest_first(ledger: Ledger) -> None:
-    """By age, then by order within the delivery; settled ones are left out."""
+def test_a_routes_events_are_listed_by_when_they_are_due(ledger: Ledger) -> None:
+    """Then by age and by order within the delivery; settled ones and other routes' are left out."""
     ledger.record(event("late", received_s=NOW_S + 1))
-    ledger.record(event("second", order=1, due_s=NOW_S + 30.5))
+    ledger.record(event("put-off", due_s=NOW_S + 30.5))
+    ledger.record(event("second", order=1))
     ledger.record(event("first", order=0))
+    ledger.record(event("ends-first", due_s=NOW_S + 99, give_up_s=NOW_S - 1))
     ledger.record(event("settled", status=Status.CREATED, task_id="t", settled_s=NOW_S))
+    ledger.record(event("other", route="s"))
+    ledger.record(event("inline", route=None))
 
-    waiting = list(ledger.waiting())
+    listed = list(ledger.waiting("event/r"))
 
-    assert [found.event_id for found in waiting] == ["first", "second", "late"]
-    assert [found.received_s for found in waiting] == [NOW_S, NOW_S, NOW_S + 1]
-    assert [found.due_s for found in waiting] == [NOW_S, NOW_S + 30.5, NOW_S]
-    assert {found.task_type for found in waiting} == {REQUEST.task_type}
-    assert [found.event_id for found in ledger.oldest_open_events(2).records] == ["first", "second"]
-
-
-# -- places and asks --------------------------------------------------------------------------
+    assert [found.event_id for found in listed] == ["ends-first", "first", "second", "late", "put-off"]
+    assert [found.due_s for found in listed] == [NOW_S - 1, NOW_S, NOW_S, NOW_S, NOW_S + 30.5]
+    assert [found.received_s for found in listed] == [NOW_S, NOW_S, NOW_S, NOW_S + 1, NOW_S]
+    assert [found.event_id for found in ledger.waiting("event/s")] == ["other"]
+    assert [found.event_id for found in ledger.waiting("event/.inline")] == ["inline"]
 
 
-def test_a_place_has_one_holder(ledger: Ledger) -> None:
-    """Of eight that take it at once one gets it; it is free once that one gives it back."""
-    taken = at_once(lambda n: ledger.take_place(place(f"ask-{n}")))
+def test_an_event_that_is_put_off_goes_to_the_end_of_its_queue(ledger: Ledger) -> None:
+    """By its due time alone, whatever its age."""
+    for name, received_s in (("older", NOW_S - 60), ("newer", NOW_S)):
+        ledger.record(event(name, received_s=received_s))
+
+    ledger.change_event("older", lambda found: found.model_copy(update={"due_s": NOW_S + 1}))
+
+    assert [found.event_id for found in ledger.waiting("event/r")] == ["newer", "older"]
+
+
+def test_something_is_due_where_the_first_of_a_route_is(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """What waits for its backoff does not count, nor do other routes' events."""
+    ledger.record(event("later", due_s=NOW_S + 30))
+    ledger.record(event("other", route="s"))
+
+    before = [ledger.something_is_due(route) for route in ("r", "s", None)]
+    ledger_clock.advance(30)
+
+    assert before == [False, True, False]
+    assert ledger.something_is_due("r")
+
+
+def test_every_queue_that_ever_had_an_event_is_known(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Also by a route that the file no longer has, and whoever recorded there."""
+    ledger.record(event("a", route="r"))
+    Ledger(ledger.store, ledger_clock).record(event("b", route="s"))
+    Ledger(ledger.store, ledger_clock).record(event("c", route="r"))
+    ledger.record(event("d", route=None))
+
+    assert ledger.taken(()).queues == ("event/r", "event/s", "event/.inline")
+
+
+def test_eight_new_routes_at_once_are_all_known(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Each from a process of its own."""
+    at_once(lambda n: Ledger(ledger.store, ledger_clock).record(event(f"e{n}", route=f"r{n}")))
+
+    assert sorted(ledger.taken(()).queues) == [f"event/r{n}" for n in range(8)]
+
+
+@pytest.mark.parametrize("body", ["{", "[]", '{"format": 2, "queues": 7}'])
+def test_damaged_names_of_queues_stop_no_event(ledger: Ledger, ledger_clock: FakeClock, body: str) -> None:
+    """The next process that records something writes them again."""
+    ledger.record(event("a"))
+    overwritten(ledger.store, ROUTES_KEY, body)
+
+    assert ledger.taken(()).queues == ()
+    assert Ledger(ledger.store, ledger_clock).record(event("b"))[1]
+    assert ledger.taken(()).queues == ("event/r",)
+
+
+def test_a_record_over_200_kb_is_refused(ledger: Ledger) -> None:
+    """Before anything is written; what is there stays as it is."""
+    large = REQUEST.model_copy(update={"param": {"a": "x" * 200_000}})
+    fits = REQUEST.model_copy(update={"param": {"a": "x" * 199_000}})
+    ledger.record(event("there"))
+
+    with pytest.raises(RecordTooLarge):
+        ledger.record(event("new", request=large))
+    with pytest.raises(RecordTooLarge):
+        ledger.change_event("there", lambda found: found.model_copy(update={"request": large}))
+
+    assert ledger.event("new") is None
+    assert ledger.event("there") == event("there")
+    assert ledger.record(event("fits", request=fits))[1]
+    assert ledger.event("fits") == event("fits", request=fits)
+
+
+# -- results of an id -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("end", "later_s"),
+    [
+        ({"status": Status.REJECTED, "settled_s": NOW_S}, 0),
+        ({"status": Status.FINISHED, "task_id": "t", "settled_s": NOW_S}, 601),
+    ],
+    ids=["freed", "expired"],
+)
+def test_results_of_an_id_are_counted_on(
+    ledger: Ledger, ledger_clock: FakeClock, end: dict[str, Any], later_s: float
+) -> None:
+    """Where an id comes again and its record is still there, its results go on; else they begin with one."""
+    first, _ = ledger.record(event())
+    ledger.change_event("webhook:r:1", lambda found: found.moved(NOW_S, end))
+    ledger_clock.advance(later_s)
+
+    again, is_new = ledger.record(event(instance="second"))
+
+    assert (first.sequence, again.sequence, is_new) == (1, 3, True)
+    assert ledger.event("webhook:r:1") == event(instance="second", sequence=3)
+
+
+def test_a_move_that_tells_nothing_new_is_no_result(ledger: Ledger) -> None:
+    """It stands in the history all the same, of which the last twenty are kept."""
+    ledger.record(event())
+
+    for n in range(30):
+        ledger.change_event("webhook:r:1", partial(Event.moved, at_s=NOW_S + n, update={"due_s": NOW_S + n}))
+
+    moved = ledger.event("webhook:r:1")
+    assert moved is not None
+    assert moved.sequence == 1
+    assert [one.at_s for one in moved.history] == [NOW_S + n for n in range(30)][-MOST_HAPPENINGS:]
+
+
+# -- lanes --------------------------------------------------------------------------------------
+
+
+def test_a_lane_has_one_holder(ledger: Ledger) -> None:
+    """Of eight that take it at once one gets it, its call with it; it is free once that one releases it."""
+    taken = at_once(lambda n: ledger.take_lane(lane(f"call-{n}")))
 
     holders = [kept for kept in taken if kept]
     assert len(holders) == 1
-    assert ledger.places() == holders
-    ledger.give_place_back(holders[0])
-    assert ledger.places() == []
-    assert ledger.take_place(place("next")) is not None
+    assert lanes(ledger) == holders
+    ledger.release_lane(holders[0])
+    assert lanes(ledger) == []
+    assert ledger.take_lane(lane("next")) is not None
 
 
-def test_a_place_whose_ask_was_never_recorded_is_free_after_its_claim(
-    ledger: Ledger, ledger_clock: FakeClock
-) -> None:
-    """Its holder died before it asked; until its claim ends nobody can know."""
-    ledger.take_place(place("died"))
+def test_lanes_of_other_types_are_free(ledger: Ledger) -> None:
+    """Each type has its own, and only those asked for are listed."""
+    first, second = (ledger.take_lane(lane(task_type=name)) for name in ("IMAGE_SCAN", "VUL_CHECK_TASK"))
 
-    early = ledger.take_place(place("early"))
-    ledger_clock.advance(12)
-    late = ledger.take_place(place("late", claim_ends_s=NOW_S + 24))
-
-    assert early is None
-    assert late is not None
-    assert [kept.record.ask_id for kept in ledger.places()] == ["late"]
+    assert ledger.taken(["VUL_CHECK_TASK", "CLIENT_DEV_OPS"]).lanes == [second]
+    assert ledger.lane("IMAGE_SCAN") == first
+    assert ledger.lane("CLIENT_DEV_OPS") is None
 
 
-def test_a_place_whose_ask_is_recorded_is_kept(ledger: Ledger, ledger_clock: FakeClock) -> None:
-    """What was perhaps asked must be settled or looked for first, however long that takes."""
-    ledger.take_place(place("ask-1"))
-    ledger.record_ask(ask("ask-1"))
+def test_a_taken_lane_does_not_free_itself(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """What was perhaps sent must be settled or searched for first, however long that takes."""
+    held = ledger.take_lane(lane("died"))
 
     ledger_clock.advance(86_400)
 
-    assert ledger.take_place(place("other")) is None
+    assert ledger.take_lane(lane("other")) is None
+    assert lanes(ledger) == [held]
 
 
-def test_a_place_is_given_back_by_its_holder_alone(ledger: Ledger, ledger_clock: FakeClock) -> None:
-    """A process that comes back after its place was taken over does not free it for a third."""
-    dead = ledger.take_place(place("died"))
-    ledger_clock.advance(12)
-    ledger.take_place(place("late", claim_ends_s=NOW_S + 24))
+def test_a_lane_is_changed_and_released_by_who_read_it_last(ledger: Ledger) -> None:
+    """A process that comes back after its lane was taken over neither writes to it nor frees it."""
+    asleep = ledger.take_lane(lane())
+    assert asleep is not None
+    taken_over = ledger.change_lane(asleep, holder="another", claim_ends_s=NOW_S + 99)
 
-    assert dead is not None
-    ledger.give_place_back(dead)
+    late = ledger.change_lane(asleep, call=call(answer=Answer(outcome=Outcome.CREATED, task_id="t")))
+    ledger.release_lane(asleep)
 
-    assert [kept.record.ask_id for kept in ledger.places()] == ["late"]
-
-
-def test_open_asks_are_those_in_flight_lost_or_running(ledger: Ledger) -> None:
-    """Oldest first; an ask that made no task, or whose task has ended, is still known but not open."""
-    created = Answer(outcome=Outcome.CREATED, task_id="t")
-    ledger.record_ask(ask("running", first_sent_s=NOW_S + 1))
-    ledger.record_ask(ask("refused"))
-    ledger.record_ask(ask("in-flight"))
-
-    ledger.change_ask("running", lambda found: found.model_copy(update={"answer": created}))
-    ledger.change_ask("refused", lambda found: found.model_copy(update={"ended_s": NOW_S}))
-
-    assert [found.ask_id for found in ledger.open_asks().records] == ["in-flight", "running"]
-    assert ledger.ask("refused") is not None
+    assert late is None
+    assert lanes(ledger) == [taken_over]
 
 
-def test_a_task_belongs_to_the_first_ask_that_claims_it(ledger: Ledger) -> None:
+def test_a_call_is_its_lanes_and_keeps_its_answer(ledger: Ledger) -> None:
+    """What is written on the call is read by the next sweep as it was written."""
+    answer = Answer(outcome=Outcome.CREATED, task_id="t")
+    taken = ledger.take_lane(lane())
+    assert taken is not None
+
+    answered = ledger.change_lane(taken, call=call(answer=answer, retry_s=None))
+
+    assert lanes(ledger) == [answered]
+    assert answered is not None
+    assert answered.record.call == call(answer=answer)
+    assert not answered.record.is_unresolved
+
+
+# -- calls without an answer, and tasks -----------------------------------------------------------
+
+
+def test_a_lost_call_is_kept_once(ledger: Ledger) -> None:
+    """Done again by whoever finishes for a death, it is what the first one wrote."""
+    ledger.keep_lost_call(lost_call())
+    ledger.keep_lost_call(lost_call(closed_s=NOW_S + 9))
+
+    assert ledger.lost_calls(["call-1", "call-2"]) == [lost_call()]
+
+
+def test_a_lost_call_is_remembered_long_after_its_events_have_ended(
+    ledger: Ledger, ledger_clock: FakeClock
+) -> None:
+    """Its task may show late, and must be known as ours."""
+    ledger.keep_lost_call(lost_call())
+
+    ledger_clock.advance(60 + KEPT_S - 1)
+    before = ledger.lost_calls(["call-1"])
+    ledger_clock.advance(1)
+
+    assert before == [lost_call()]
+    assert ledger.lost_calls(["call-1"]) == []
+
+
+def test_a_watched_call_is_among_what_runs_while_it_is_watched(ledger: Ledger) -> None:
+    """From when its events were sent again until nobody searches for its task any more."""
+    ledger.keep_lost_call(lost_call())
+    before = watched(ledger)
+    ledger.change_lost_call("call-1", lambda kept: kept.model_copy(update={"watched_until_s": NOW_S + 9}))
+    while_watched = watched(ledger)
+    ledger.change_lost_call("call-1", lambda kept: kept.model_copy(update={"watched_until_s": None}))
+
+    assert (before, while_watched, watched(ledger)) == ([], [lost_call(watched_until_s=NOW_S + 9)], [])
+
+
+def test_a_task_belongs_to_the_first_call_that_claims_it(ledger: Ledger) -> None:
     """Of eight that claim it at once one gets it, and all are told of that one."""
-    owners = at_once(lambda n: ledger.own_task("task-1", f"ask-{n}"))
+    owners = at_once(lambda n: ledger.claim_task(task(call_id=f"call-{n}")))
 
-    assert len({owner.ask_id for owner in owners}) == 1
-    assert ledger.task_owner("task-1") == owners[0]
-    assert ledger.task_owner("task-2") is None
+    assert len({owner.call_id for owner in owners}) == 1
+    assert ledger.task("task-1") == owners[0]
+    assert ledger.task("task-2") is None
+
+
+def test_a_candidate_is_held_from_other_candidates_and_from_no_answer(ledger: Ledger) -> None:
+    """What is only perhaps a call's belongs to the call whose answer names it, and then for good."""
+    claimed = [
+        ledger.claim_task(task(call_id="one", is_candidate=True)).call_id,
+        ledger.claim_task(task(call_id="two", is_candidate=True)).call_id,
+        ledger.claim_task(task(call_id="three")).call_id,
+        ledger.claim_task(task(call_id="four")).call_id,
+        ledger.claim_task(task(call_id="five", is_candidate=True)).call_id,
+    ]
+
+    assert claimed == ["one", "one", "three", "three", "three"]
+
+
+def test_running_tasks_are_listed_oldest_first_until_they_have_ended(
+    ledger: Ledger, ledger_clock: FakeClock
+) -> None:
+    """Candidates are followed by nobody; one that has ended stays known for a week."""
+    ledger.claim_task(task("newer", since_s=NOW_S + 1))
+    ledger.claim_task(task("older"))
+    ledger.claim_task(task("ended"))
+    ledger.claim_task(task("candidate", is_candidate=True))
+    ledger.change_task("ended", lambda kept: kept.model_copy(update={"ended_s": NOW_S}))
+
+    assert [found.task_id for found in running(ledger)] == ["older", "newer"]
+    assert ledger.task("ended") == task("ended", ended_s=NOW_S)
+    ledger_clock.advance(KEPT_S)
+    assert ledger.task("ended") is None
+    assert [found.task_id for found in running(ledger)] == ["older", "newer"]
 
 
 # -- the sweep's lease ------------------------------------------------------------------------
 
 
-def test_one_sweep_has_the_lease(ledger: Ledger) -> None:
-    """Of eight that take it at once one gets it; it is free once that one gives it back."""
-    taken = at_once(lambda _: ledger.take_lease(int(NOW_S) + 55))
+def test_one_sweep_has_the_lease(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Of eight processes that take it at once one gets it; it is free once that one releases it."""
+    processes = [Ledger(ledger.store, ledger_clock) for _ in range(8)]
+    taken = at_once(lambda n: processes[n].take_lease(NOW_S + 55))
 
     holders = [lease for lease in taken if lease]
     assert len(holders) == 1
-    ledger.give_lease_back(holders[0])
-    assert ledger.take_lease(int(NOW_S) + 55) is not None
+    ledger.release_lease(holders[0])
+    assert ledger.take_lease(NOW_S + 55) is not None
 
 
-def test_a_lease_that_was_never_given_back_ends_by_itself(ledger: Ledger, ledger_clock: FakeClock) -> None:
+def test_a_lease_that_was_never_released_ends_by_itself(ledger: Ledger, ledger_clock: FakeClock) -> None:
     """Its holder died; if it comes back after all, it takes nothing from its successor."""
-    dead = ledger.take_lease(int(NOW_S) + 55)
+    dead = ledger.take_lease(NOW_S + 55)
 
     ledger_clock.advance(54)
-    early = ledger.take_lease(int(NOW_S) + 109)
+    early = ledger.take_lease(NOW_S + 109)
     ledger_clock.advance(1)
-    late = ledger.take_lease(int(NOW_S) + 110)
+    late = ledger.take_lease(NOW_S + 110)
 
     assert dead is not None
     assert early is None
     assert late is not None
-    ledger.give_lease_back(dead)
-    assert ledger.take_lease(int(NOW_S) + 110) is None
+    ledger.release_lease(dead, turns={"event/r": 1.0})
+    assert ledger.take_lease(NOW_S + 110) is None
+    assert ledger.lease().record.turns == {}
 
 
-# -- damage and signatures --------------------------------------------------------------------
+def test_a_sweep_tells_the_next_whose_turn_was_when(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Turns, full routes and the task that was followed last; also by a process that only reads."""
+    lease = ledger.take_lease(NOW_S + 55)
+    assert lease is not None
+    tells = {"turns": {"event/r": NOW_S, "event/s": NOW_S - 9}, "full_routes": ("r",), "followed_to": "t"}
+
+    ledger.release_lease(lease, **tells)
+
+    other = Ledger(ledger.store, ledger_clock)
+    later = other.take_lease(NOW_S + 99)
+    assert later is not None
+    assert later.record.model_dump(include=set(tells)) == tells
+    assert [other.is_full(route) for route in ("r", "s")] == [True, False]
 
 
-@pytest.mark.parametrize("body", ["", "{", '{"format": 2}', "[]"])
+def test_a_process_learns_within_a_minute_that_a_route_is_full_no_longer(
+    ledger: Ledger, ledger_clock: FakeClock
+) -> None:
+    """It asks the ledger once a minute."""
+    lease = ledger.take_lease(NOW_S + 55)
+    assert lease is not None
+    ledger.release_lease(lease, full_routes=("r",))
+    was_full = ledger.is_full("r")
+    again = Ledger(ledger.store, ledger_clock).take_lease(NOW_S + 55)
+    assert again is not None
+    ledger.release_lease(again, full_routes=())
+
+    ledger_clock.advance(60)
+
+    assert was_full
+    assert not ledger.is_full("r")
+
+
+def test_a_damaged_lease_stops_no_sweep(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """It is written as a new one: turns are forgotten, and nothing else."""
+    lease = ledger.take_lease(NOW_S + 55)
+    assert lease is not None
+    overwritten(ledger.store, LEASE_KEY, "{")
+
+    taken = Ledger(ledger.store, ledger_clock).take_lease(NOW_S + 55)
+
+    assert taken is not None
+    assert taken.record.turns == {}
+
+
+# -- damage, newer versions and signed bytes ------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", ["", "{", '{"format": 2}', "[]", NEWER])
 def test_a_damaged_record_is_named_and_stops_nothing_else(ledger: Ledger, body: str) -> None:
     """Reading it says which one it is; lists and other records go on."""
     ledger.record(event("good"))
     ledger.record(event("bad"))
-    kept = ledger.store.get(event_key("bad"))
-
-    assert kept is not None
-    ledger.store.put(kept._replace(version="x", body=body), replacing=kept.version)
+    overwritten(ledger.store, event_key("bad"), body)
 
     with pytest.raises(DamagedRecord) as raised:
         ledger.event("bad")
+
     assert raised.value.key == "event/bad"
     assert ledger.events(["bad", "good"]) == [event("good")]
-    assert [found.event_id for found in ledger.waiting()] == ["bad", "good"]
-    assert ledger.oldest_open_events(10) == Read([event("good")], ["event/bad"])
+    assert ledger.read_events(["bad", "good"]) == Read([event("good")], ["event/bad"])
+    assert [found.event_id for found in waiting(ledger)] == ["bad", "good"]
     assert ledger.event("good") == event("good")
 
 
 def test_a_damaged_record_is_set_aside_once(ledger: Ledger) -> None:
-    """It leaves the lists and stays as it is; who comes second is told so."""
+    """It leaves its queue and stays as it is; who comes second is told so."""
     ledger.record(event("bad"))
-    kept = ledger.store.get(event_key("bad"))
-    assert kept is not None
-    ledger.store.put(kept._replace(version="x", body="{"), replacing=kept.version)
+    overwritten(ledger.store, event_key("bad"), "{")
 
     set_aside = [ledger.set_aside("event/bad"), ledger.set_aside("event/bad"), ledger.set_aside("event/no")]
 
     stored = ledger.store.get(event_key("bad"))
     assert set_aside == [True, False, False]
-    assert list(ledger.waiting()) == []
+    assert waiting(ledger) == []
     assert stored is not None
     assert stored.body == "{"
 
 
-def test_a_signature_stays_with_its_first_delivery(ledger: Ledger, ledger_clock: FakeClock) -> None:
-    """Within `keep_s` the same signature leads to the first id; after that it is new."""
-    first = ledger.first_delivery("r", "00ff", "one", keep_s=600)
+def test_damaged_tasks_and_lost_calls_are_named_and_set_aside(ledger: Ledger) -> None:
+    """The others that run are followed."""
+    ledger.claim_task(task("good"))
+    ledger.claim_task(task("bad"))
+    ledger.keep_lost_call(lost_call("bad", watched_until_s=NOW_S + 9))
+    for key in (task_key("bad"), call_key("bad")):
+        overwritten(ledger.store, key, "{")
+
+    tasks, calls = ledger.running()
+
+    assert tasks == Read([task("good")], ["task/bad"])
+    assert calls == Read([], ["call/bad"])
+    assert [ledger.set_aside(key) for key in ("task/bad", "call/bad")] == [True, True]
+    assert ledger.running() == (Read([task("good")], []), Read([], []))
+
+
+def test_a_damaged_lane_is_taken_by_nobody_until_it_is_dropped(ledger: Ledger) -> None:
+    """Once; a lane that can be read is dropped by nobody."""
+    ledger.take_lane(lane())
+    key = lane_key(REQUEST.task_type)
+    readable = ledger.drop_damaged_lane(key)
+    overwritten(ledger.store, key, "{")
+
+    assert not readable
+    assert ledger.take_lane(lane("other")) is None
+    assert ledger.taken([REQUEST.task_type]).damaged_keys == [key]
+    assert [ledger.drop_damaged_lane(key), ledger.drop_damaged_lane(key)] == [True, False]
+    assert ledger.take_lane(lane("other")) is not None
+
+
+def test_a_newer_versions_records_are_left_as_they_are(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Named like damaged ones, but neither set aside, dropped nor written over: old and new functions run
+    side by side during a deployment.
+    """
+    ledger.record(event("e"))
+    ledger.take_lane(lane())
+    ledger.claim_task(task("t"))
+    ledger.keep_lost_call(lost_call("c", watched_until_s=NOW_S + 9))
+    assert ledger.delivery_of_signed_bytes("r", "00ff", "one", NOW_S + 600) == "one"
+    keys = [event_key("e"), lane_key(REQUEST.task_type), task_key("t"), call_key("c"), "signed/r/00ff"]
+    written = [overwritten(ledger.store, key, NEWER) for key in (*keys, ROUTES_KEY)]
+    other = Ledger(ledger.store, ledger_clock)
+
+    assert not any(other.set_aside(key) for key in keys)
+    assert not other.drop_damaged_lane(lane_key(REQUEST.task_type))
+    assert other.take_lane(lane("other")) is None
+    for write in (
+        lambda: other.record(event("e")),
+        lambda: other.claim_task(task("t", "other")),
+        lambda: other.keep_lost_call(lost_call("c")),
+        lambda: other.delivery_of_signed_bytes("r", "00ff", "two", NOW_S + 600),
+    ):
+        with pytest.raises(DamagedRecord):
+            write()
+
+    assert [ledger.store.get(row.key) for row in written] == written
+
+
+def test_an_event_is_recorded_beside_a_newer_versions_names_of_queues(
+    ledger: Ledger, ledger_clock: FakeClock
+) -> None:
+    """Nothing is lost during a deployment: each sweep knows the queues of its own routes file anyway."""
+    ledger.record(event("a"))
+    written = overwritten(ledger.store, ROUTES_KEY, NEWER)
+
+    _, is_new = Ledger(ledger.store, ledger_clock).record(event("b"))
+
+    assert is_new
+    assert ledger.store.get(ROUTES_KEY) == written
+    assert ledger.taken(()).queues == ()
+    assert [found.event_id for found in ledger.waiting("event/r")] == ["a", "b"]
+
+
+def test_signed_bytes_stay_with_their_first_delivery(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Until no event of that delivery can be bound, they lead to its id; after that they are new."""
+    first = ledger.delivery_of_signed_bytes("r", "00ff", "one", NOW_S + 600)
     ledger_clock.advance(599)
-    again = ledger.first_delivery("r", "00ff", "two", keep_s=600)
+    again = ledger.delivery_of_signed_bytes("r", "00ff", "two", NOW_S + 1200)
     ledger_clock.advance(1)
-    later = ledger.first_delivery("r", "00ff", "three", keep_s=600)
+    later = ledger.delivery_of_signed_bytes("r", "00ff", "three", NOW_S + 1200)
 
     assert (first, again, later) == ("one", "one", "three")
-    assert ledger.first_delivery("other", "00ff", "four", keep_s=600) == "four"
+    assert ledger.delivery_of_signed_bytes("other", "00ff", "four", NOW_S + 1200) == "four"
+
+
+def test_signed_bytes_are_given_to_another_delivery_by_who_knows_the_first(ledger: Ledger) -> None:
+    """Of a delivery that holds nothing any more; one that came in between keeps them."""
+    ledger.delivery_of_signed_bytes("r", "00ff", "one", NOW_S + 600)
+
+    ledger.forget_signed_bytes("r", "00ff", "one", instead="two")
+    ledger.forget_signed_bytes("r", "00ff", "one", instead="three")
+
+    assert ledger.delivery_of_signed_bytes("r", "00ff", "four", NOW_S + 600) == "two"

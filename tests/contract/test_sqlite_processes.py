@@ -28,7 +28,6 @@ def event(event_id: str) -> Event:
         status=Status.PENDING,
         trigger=Trigger.TIMER,
         route="r",
-        item_sha256=None,
         request=TaskRequest(task_type="IMAGE_SCAN", task_name="n", param={}, source="oncetask"),
         submit="now",
         order=0,
@@ -78,7 +77,7 @@ def in_eight_processes(work: Work, path: Path) -> list[list[bool]]:
 def rows_in(path: Path) -> int:
     """How many open events a file holds."""
     with contextlib.closing(SqlStore(path)) as store:
-        return len(list(store.open_keys("event")))
+        return len(list(store.queued("event/r")))
 
 
 def test_of_eight_processes_one_records_an_event(tmp_path: Path) -> None:

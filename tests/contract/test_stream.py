@@ -17,6 +17,7 @@ from oncetask.handlers.outbox import hand_on
 from oncetask.ledger.dynamodb import DynamoDbStore, table_definition
 from oncetask.ledger.ledger import Ledger
 from oncetask.models import Status
+from tests.clocks import NOW_S
 from tests.installed import installed
 from tests.receiver import Receiver
 from tests.stream import DONE, an_event
@@ -100,7 +101,7 @@ def test_what_the_ledger_writes_comes_out_of_the_bus(moto: Moto) -> None:
     event = an_event(received_s=clock.now_s(), due_s=clock.now_s())
     for status in (Status.CREATED, Status.FINISHED):
         ledger.record(event)
-        ledger.change_event(event.event_id, lambda kept, now=status: kept.model_copy(update={"status": now}))
+        ledger.change_event(event.event_id, lambda kept, now=status: kept.moved(NOW_S, {"status": now}))
     lease = ledger.take_lease(int(clock.now_s()) + 55)
     assert lease is not None
     receiver = Receiver(moto.url)

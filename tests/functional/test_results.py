@@ -94,7 +94,7 @@ def test_a_queue_is_told_group_and_deduplication(receiver: Receiver, clock: Fake
 
     [message] = receiver.queues[QUEUE]
     assert message["MessageGroupId"] == "webhook:r:1"
-    assert message["MessageDeduplicationId"].startswith("webhook:r:1#")
+    assert message["MessageDeduplicationId"] == "webhook:r:1#1"
     assert f"/{REGION}/sqs/aws4_request" in receiver.headers[0]["authorization"]
     assert receiver.headers[0]["content-type"] == "application/x-amz-json-1.0"
 
@@ -111,8 +111,12 @@ def test_an_id_that_a_queue_does_not_take_is_hashed(text: str) -> None:
     [
         record(1, row_of(an_event(attempts=1, due_s=NOW_S + 9), "v2"), row_of(an_event())),
         record(1, None, row_of(an_event())),
-        record(1, Row("task/t", "v1", None, None, "{}")),
-        record(1, Row("event/x", "v2", None, None, "broken"), Row("event/x", "v1", "o", None, "broken")),
+        record(1, Row("task/t", "v1", None, None, None, "{}")),
+        record(
+            1,
+            Row("event/x", "v2", None, None, None, "broken"),
+            Row("event/x", "v1", "event/r", "0", None, "broken"),
+        ),
     ],
     ids=["another attempt", "deleted", "no event", "damaged before"],
 )
@@ -140,9 +144,23 @@ def test_what_makes_a_result_new_leaves(
     fields: dict[str, object], receiver: Receiver, clock: FakeClock
 ) -> None:
     """Status, code, task and end."""
-    handed(receiver.app(BUS, clock), batch(record(1, row_of(an_event(**fields)), row_of(an_event()))))
+    before = an_event()
+    after = before.moved(NOW_S, fields)
+    handed(receiver.app(BUS, clock), batch(record(1, row_of(after), row_of(before))))
 
-    assert len(receiver.results) == 1
+    assert [result["sequence"] for result in receiver.results] == [2]
+
+
+def test_an_id_that_comes_again_goes_on_counting(receiver: Receiver, clock: FakeClock) -> None:
+    """The same result of another event under that id is a new one, and no queue takes it for a repetition."""
+    rejected = an_event(status=Status.REJECTED, settled_s=NOW_S)
+    again = rejected.model_copy(update={"sequence": 2, "instance": "again"})
+    changes = record(1, row_of(rejected)), record(2, row_of(again, "v2"), row_of(rejected))
+    handed(receiver.app(FIFO, clock), batch(*changes))
+
+    ids = [message["MessageDeduplicationId"] for message in receiver.queues[QUEUE]]
+    assert ids == ["webhook:r:1#1", "webhook:r:1#2"]
+    assert [result["sequence"] for result in receiver.results] == [1, 2]
 
 
 @pytest.mark.parametrize("event", [None, [], {}, {"Records": []}])
@@ -176,7 +194,7 @@ def test_a_call_is_within_a_megabyte(receiver: Receiver, clock: FakeClock) -> No
 
 def test_two_results_of_one_event_are_never_in_one_call(receiver: Receiver, clock: FakeClock) -> None:
     """So that the earlier one, where it fails alone, is not overtaken."""
-    first, second = row_of(an_event()), row_of(CREATED, "v2")
+    first, second = row_of(an_event()), row_of(CREATED.model_copy(update={"sequence": 2}), "v2")
     handed(receiver.app(BUS, clock), batch(record(1, first), record(2, second, first)))
 
     assert [len(call) for call in receiver.calls] == [1, 1]
@@ -295,7 +313,11 @@ def test_dead_letters_that_are_not_taken_hold_the_stream(receiver: Receiver, clo
 
 def test_a_row_that_cannot_be_read_is_kept_and_holds_nobody_up(receiver: Receiver, clock: FakeClock) -> None:
     """Another version's, or damaged: the row as it is, so that nothing is lost."""
-    rows = [row_of(an_event("a")), Row("event/b", "v1", None, None, '{"format": 2}'), row_of(an_event("c"))]
+    rows = [
+        row_of(an_event("a")),
+        Row("event/b", "v1", None, None, None, '{"format": 2}'),
+        row_of(an_event("c")),
+    ]
     report = handed(receiver.app(BUS, clock), batch(*(record(n, row) for n, row in enumerate(rows))))
 
     assert report.answer() == DONE
@@ -483,15 +505,19 @@ def test_every_result_leaves_in_the_order_of_its_event_and_none_is_invented(  # 
 def _shards_of(steps: list[tuple[int, Status]]) -> tuple[list[list[dict[str, Any]]], dict[str, list[int]]]:
     """The stream that those changes of events make, and which of them tell a new result."""
     shards: list[list[dict[str, Any]]] = [[], []]
-    rows: dict[int, tuple[Row, Status]] = {}
+    events: dict[int, Any] = {}
     told: dict[str, list[int]] = {}
-    for number, (event, status) in enumerate(steps):
-        old, status_before = rows.get(event, (None, None))
-        row = row_of(an_event(f"e{event}", status=status, attempts=number), f"v{number}")
-        rows[event] = row, status
-        shards[event % 2].append(record(number, row, old))
-        if status is not status_before:
-            told.setdefault(f"e{event}", []).append(number)
+    for number, (name, status) in enumerate(steps):
+        before = events.get(name)
+        if before is None:
+            after = an_event(f"e{name}", status=status, attempts=number)
+        else:
+            after = before.moved(NOW_S, {"status": status, "attempts": number})
+        events[name] = after
+        old = None if before is None else row_of(before, f"v{before.attempts}")
+        shards[name % 2].append(record(number, row_of(after, f"v{number}"), old))
+        if before is None or status is not before.status:
+            told.setdefault(f"e{name}", []).append(number)
     return shards, told
 
 

@@ -18,8 +18,9 @@ from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import webhook
-from oncetask.ledger.ledger import Kept, Ledger
+from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Ask, Event, Place
+from oncetask.ledger.rows import Kept
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
 from oncetask.models import Outcome, Status

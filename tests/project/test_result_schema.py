@@ -142,13 +142,14 @@ def test_the_schema_names_the_contracts_fields() -> None:
     """All of them are always there, and no others."""
     fields = [
         *("event_id", "status", "trigger", "route", "request", "task_id", "response", "shared_by"),
-        *("attempts", "error", "finish", "received_at", "settled_at"),
+        *("attempts", "sequence", "hosts_missing", "error", "finish", "received_at", "settled_at"),
     ]
 
     assert list(schema()["properties"]) == schema()["required"] == fields
     assert schema()["additionalProperties"] is False
     assert schema()["$defs"]["Status"]["enum"] == [
-        *("created", "duplicate", "pending", "unknown", "ignored", "rejected", "failed", "finished")
+        *("created", "duplicate", "pending", "unknown", "ignored"),
+        *("rejected", "failed", "expanded", "finished"),
     ]
 
 

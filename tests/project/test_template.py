@@ -18,12 +18,14 @@ import pytest
 from local.tools import PROJECT, NotInstallable
 from oncetask.handlers.timer import Tick
 from oncetask.ledger.dynamodb import INDEX_ACTIONS, INDEX_NAME, TABLE_ACTIONS, TTL_ATTRIBUTE, table_definition
-from oncetask.ledger.records import LEASE_KEY, event_key, place_key, task_key
-from oncetask.models import Trigger
+from oncetask.ledger.records import LEASE_KEY, ROUTES_KEY, call_key, event_key, lane_key, task_key
+from oncetask.ledger.store import Row
+from oncetask.models import Status, Trigger
 from oncetask.routing.routes import Route
 from oncetask.settings import REGION_HOSTS, AwsSettings, ResultsSettings, Settings
 from oncetask.webhooks.http import Delivery
 from tests import shipped
+from tests.clocks import NOW_S
 from tests.project.template_expansion import (
     KEYLESS,
     SECRET,
@@ -35,6 +37,7 @@ from tests.project.template_expansion import (
     template_text,
 )
 from tests.project.template_mistakes import KNOWN_MISTAKES, OWN_MISTAKES
+from tests.stream import an_event, record, row_of
 
 FUNCTION = "AWS::Lambda::Function"
 SCHEDULE = "AWS::Scheduler::Schedule"
@@ -48,6 +51,20 @@ API_LIMIT_S = 30  # an HTTP API's integration ends then, whatever the function's
 SCHEDULE_ARN = "arn:aws:scheduler:eu-central-1:123456789012:schedule/oncetask/{name}"
 ASKING = ("TimerFunction", "WebhookFunction", "SweepFunction")
 """The functions that make tasks; the fourth hands their results on."""
+SIGNED_KEY = "signed/a-route/00ff"
+
+WAITING = row_of(an_event())
+CLOSED = row_of(an_event(status=Status.REJECTED, settled_s=NOW_S))
+CHANGES = {
+    "recorded": record(1, WAITING),
+    "recorded as rejected": record(1, CLOSED),
+    "recorded where its id was free again": record(1, WAITING, CLOSED),
+    "put off by the sweep": record(1, row_of(an_event(due_s=NOW_S + 60)), WAITING),
+    "settled": record(1, CLOSED, WAITING),
+    "forgotten": record(1, None, CLOSED),
+    "a task that runs": record(1, Row("task/t", "v1", "running", "0", None, "{}")),
+}
+"""What the table's stream tells."""
 BUS = {**SECRET, "Results": "eventbridge:results"}
 """A stack that hands its results on."""
 METRICS = {  # docs/results.md, Metrics
@@ -279,18 +296,26 @@ def test_each_function_may_do_what_the_ledger_does(stack: Stack) -> None:
         assert {pair for pair in found if pair[1] != STREAM} == expected
 
 
-def test_only_the_sweep_forgets_more_than_lanes(stack: Stack) -> None:
-    """Timer and webhook release the lanes that they took; the sweep gives its lease back, too."""
+def test_nothing_but_lanes_is_forgotten(stack: Stack) -> None:
+    """Every function releases lanes; whatever else is in the ledger goes by its own expiry."""
     deployed = stack.deployed()
 
+    for role in _roles(deployed).values():
+        assert _may_touch(deployed, role, "dynamodb:DeleteItem") == {lane_key("IMAGE_SCAN")}
+
+
+def test_each_function_writes_its_own_kinds_of_records(stack: Stack) -> None:
+    """What came in is recorded by timer and webhook, signed bytes by the webhook, the lease by the sweep."""
+    deployed = stack.deployed()
+    calls = {event_key("e"), lane_key("IMAGE_SCAN"), call_key("c"), task_key("t")}
+    expected = {
+        "TimerFunction": {*calls, ROUTES_KEY},
+        "WebhookFunction": {*calls, ROUTES_KEY, SIGNED_KEY},
+        "SweepFunction": {*calls, LEASE_KEY},
+    }
+
     for name, role in _roles(deployed).items():
-        [statement] = [one for one in deployed.statements(role) if "dynamodb:DeleteItem" in one["Action"]]
-        assert ("Condition" not in statement) is (name == "SweepFunction")
-        if name != "SweepFunction":
-            keys = statement["Condition"]["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
-            assert place_key("IMAGE_SCAN") in {key.replace("*", "IMAGE_SCAN") for key in keys}
-            assert not [key for key in (event_key("e"), task_key("t"), LEASE_KEY) if _matches(key, keys)]
-            assert statement["Condition"]["Null"] == {"dynamodb:LeadingKeys": "false"}
+        assert _may_touch(deployed, role, "dynamodb:PutItem") == expected[name]
 
 
 def test_the_stream_is_read_by_who_is_started_by_it(stack: Stack) -> None:
@@ -502,13 +527,17 @@ def test_a_tick_is_tried_again_and_then_kept(stack: Stack) -> None:
 
 
 def test_what_was_recorded_starts_a_sweep_soon(stack: Stack) -> None:
-    """New events alone, gathered for as long as the parameter says; what fails is the next minute's."""
+    """What waits and did not before, gathered for as long as the parameter says; a lost start is harmless."""
     mapping = stack.deployed().of_type(MAPPING)["Arrivals"]
 
     assert (mapping["FunctionName"], mapping["EventSourceArn"]) == ("SweepFunction", STREAM)
     assert mapping["MaximumBatchingWindowInSeconds"] == 5
     assert mapping["MaximumRetryAttempts"] == 0
-    assert _filtered(mapping) == {"INSERT"}
+    [pattern] = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
+    assert {name for name, change in CHANGES.items() if _lets_through(pattern, change)} == {
+        "recorded",
+        "recorded where its id was free again",
+    }
     assert "Arrivals" not in stack.deployed(**SECRET, SweepOnArrival=0).of_type(MAPPING)
 
 
@@ -799,11 +828,36 @@ def _check_metric(deployed: Deployed, metric: dict[str, Any]) -> None:
     assert metric["Dimensions"] == [{"Name": "service", "Value": "AWS::StackName"}]
 
 
+def _lets_through(pattern: dict[str, Any], change: Any) -> bool:  # noqa: ANN401 - any part of a stream's record
+    """AWS Lambda's filter, as far as it is used here: `prefix` and `exists`, on leaves."""
+    return all(_meets(rule, (change or {}).get(name)) for name, rule in pattern.items())
+
+
+def _meets(rule: Any, value: Any) -> bool:  # noqa: ANN401 - a pattern, or a leaf's rules
+    if isinstance(rule, dict):
+        return _lets_through(rule, value)
+    [one] = rule
+    if "exists" in one:
+        return (value is not None) is one["exists"]
+    return value is not None and str(value).startswith(one["prefix"])
+
+
 def _filtered(mapping: dict[str, Any]) -> set[str]:
     """The kinds of change that a mapping lets through; of the rows, the events alone."""
     [pattern] = [json.loads(one["Pattern"]) for one in mapping["FilterCriteria"]["Filters"]]
     assert pattern["dynamodb"] == {"Keys": {"key": {"S": [{"prefix": event_key("")}]}}}
     return set(pattern["eventName"])
+
+
+def _may_touch(deployed: Deployed, role: str, action: str) -> set[str]:
+    """The keys, one of each kind, on which a role may do that; a call that names none is refused."""
+    [statement] = [one for one in deployed.statements(role) if action in one["Action"]]
+    condition = statement["Condition"]
+    assert condition.keys() == {"ForAllValues:StringLike", "Null"}
+    assert condition["Null"] == {"dynamodb:LeadingKeys": "false"}
+    patterns = condition["ForAllValues:StringLike"]["dynamodb:LeadingKeys"]
+    every = (event_key("e"), lane_key("IMAGE_SCAN"), call_key("c"), task_key("t"))
+    return {key for key in (*every, LEASE_KEY, ROUTES_KEY, SIGNED_KEY) if _matches(key, patterns)}
 
 
 def _matches(key: str, patterns: list[str]) -> bool:

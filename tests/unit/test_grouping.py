@@ -23,7 +23,6 @@ def event(
         status=Status.PENDING,
         trigger=Trigger.WEBHOOK,
         route="agents",
-        item_sha256=None,
         request=TaskRequest(**names, param={"mode": 1, **(param or {}), "uuids": targets}),
         submit="sweep",
         target_key="uuids",
@@ -66,7 +65,7 @@ def test_events_that_are_alike_share_a_task() -> None:
         event("b", param={"mode": True}),
         event("b", param={"mode": "1"}),
         event("b", param={"more": None}),
-        event("b", part="ask/0"),
+        event("b", part="call/0"),
         event("b", submit="now"),
         event("b", target_key=None),
     ],
@@ -110,12 +109,12 @@ def test_a_full_group_still_takes_who_adds_no_target() -> None:
 
 
 def test_room_that_is_left_is_used() -> None:
-    """A later event fills what an earlier one was too large for."""
+    """A later event fills what an earlier one was too large for, in the newest group that takes it."""
     sizes = {"a": "t1,t2", "b": "t3,t4", "c": "t5", "d": "t6"}
 
     assert ids([event(name, targets, max_targets=3) for name, targets in sizes.items()]) == [
-        ["a", "c"],
-        ["b", "d"],
+        ["a", "d"],
+        ["b", "c"],
     ]
 
 
@@ -157,7 +156,7 @@ some_events = st.lists(
         route=st.sampled_from(["agents", "others"]),
         submit=st.sampled_from(["sweep", "sweep", "sweep", "now"]),
         max_targets=st.integers(5, 60),
-        part=st.sampled_from([None, None, "ask/0", "ask/1"]),
+        part=st.sampled_from([None, None, "call/0", "call/1"]),
     ),
     max_size=60,
 )

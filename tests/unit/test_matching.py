@@ -4,31 +4,38 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oncetask.ledger.records import Ask, TaskRecord
+from oncetask.ledger.records import Call, Served, TaskRecord
 from oncetask.models import Task, TaskRequest
-from oncetask.sweep.matching import Found, Judgement, NothingYet, Unclear, is_last_look, judge, look_is_due
+from oncetask.sweep.matching import (
+    Found,
+    Judgement,
+    NothingYet,
+    Shown,
+    Unclear,
+    is_last_search,
+    judge,
+    judge_later,
+    search_is_due,
+)
 from tests.clocks import NOW_S
 
 READ_TIMEOUT_S = 5.0
 FIRST_S, LAST_S = NOW_S, NOW_S + 180
 
 
-def ask(first_s: float = FIRST_S, last_s: float = LAST_S, **fields: object) -> Ask:
-    """An ask that was sent at these times."""
-    made = Ask(
-        ask_id="ours",
+def call(first_s: float = FIRST_S, last_s: float = LAST_S, **fields: object) -> Call:
+    """A call that was sent last, after an earlier one of its event that was sent first."""
+    made = Call(
+        call_id="ours",
         request=TaskRequest(
             task_type="CLIENT_PROBLEM_CHECK",
             task_name="name",
             param={"uuids": "t1, t2,t3"},
             source="oncetask",
         ),
-        event_ids=("e",),
-        attempts_before=(0,),
+        events=(Served("e", "first", 0),),
+        sent_s=last_s,
         first_sent_s=first_s,
-        last_sent_s=last_s,
-        claim="c",
-        claim_ends_s=last_s + 12,
     )
     return made.model_copy(update=fields)
 
@@ -38,16 +45,23 @@ def task(task_id: str = "x", started_s: float | None = FIRST_S, **fields: object
     return Task(task_id, "CLIENT_PROBLEM_CHECK", started_s=started_s, **fields)  # type: ignore[arg-type]
 
 
-def owner(ask_id: str, since_s: float = FIRST_S + 1) -> TaskRecord:
+def owner(call_id: str, since_s: float = FIRST_S + 1, *, is_candidate: bool = False) -> TaskRecord:
     """Whose a task is."""
-    return TaskRecord(task_id="x", ask_id=ask_id, since_s=since_s)
+    return TaskRecord(
+        task_id="x",
+        call_id=call_id,
+        task_type="CLIENT_PROBLEM_CHECK",
+        task_name="name",
+        since_s=since_s,
+        is_candidate=is_candidate,
+    )
 
 
 def judged(
-    *seen: Task, owners: dict[str, TaskRecord] | None = None, shows_all: bool = True, of: Ask | None = None
+    *seen: Task, owners: dict[str, TaskRecord] | None = None, is_all: bool = True, of: Call | None = None
 ) -> Judgement:
     """What is made of the tasks seen."""
-    return judge(of or ask(), seen, (owners or {}).get, shows_all=shows_all, read_timeout_s=READ_TIMEOUT_S)
+    return judge(of or call(), Shown(seen, is_all), (owners or {}).get, read_timeout_s=READ_TIMEOUT_S)
 
 
 # -- the window -----------------------------------------------------------------------------------
@@ -92,9 +106,9 @@ def test_what_is_shown_must_not_differ(shown: dict[str, object], *, is_ours: boo
 
 def test_targets_tell_nothing_where_the_request_names_none() -> None:
     """A task over all servers shows servers of which the request said nothing."""
-    whole = ask().request.model_copy(update={"param": {"items": "PORT_SNAPSHOT"}})
+    whole = call().request.model_copy(update={"param": {"items": "PORT_SNAPSHOT"}})
 
-    assert judged(task(targets=frozenset({"t9"})), of=ask(request=whole)) == Found("x")
+    assert judged(task(targets=frozenset({"t9"})), of=call(request=whole)) == Found("x")
 
 
 # -- exactly one ----------------------------------------------------------------------------------
@@ -110,15 +124,15 @@ def test_one_in_the_window_is_ours_whatever_came_later() -> None:
     assert judged(task("late", LAST_S + 60), task("x")) == Found("x")
 
 
-def test_a_task_that_is_this_asks_already_is_found() -> None:
-    """A death between noting a task's owner and the ask's answer is mended by the next look."""
+def test_a_task_that_is_this_calls_already_is_found() -> None:
+    """A death between noting a task's owner and the call's answer is mended by the next search."""
     late = task("x", LAST_S + 999, name="another")
 
     assert judged(task("y"), task("z"), late, owners={"x": owner("ours")}) == Found("x")
 
 
-def test_another_asks_task_is_no_candidate() -> None:
-    """What an ask of this ledger has is never taken for another's."""
+def test_another_calls_task_is_no_candidate() -> None:
+    """What a call of this ledger has is never taken for another's."""
     assert judged(task("x"), task("y"), owners={"x": owner("other")}) == Found("y")
 
 
@@ -141,13 +155,39 @@ def test_another_asks_task_is_no_candidate() -> None:
     ],
 )
 def test_the_last_task_may_hide_ours(last: Task, owners: dict[str, TaskRecord], verdict: Judgement) -> None:
-    """Unclear, unless it began before our first sending, or its own ask was answered before that."""
-    assert judged(last, owners=owners, shows_all=False) == verdict
+    """Unclear, unless it began before our first sending, or its own call was answered before that."""
+    assert judged(last, owners=owners, is_all=False) == verdict
 
 
 def test_no_last_task_is_nothing() -> None:
     """The service says that there is none of that type."""
-    assert judged(shows_all=False) == NothingYet()
+    assert judged(is_all=False) == NothingYet()
+
+
+def test_a_call_that_holds_a_task_as_a_candidate_does_not_have_it() -> None:
+    """Who holds it as perhaps its own can tell no better at the next search."""
+    assert judged(task(), owners={"x": owner("ours", is_candidate=True)}) == NothingYet()
+
+
+# -- long after -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("seen", "verdict"),
+    [
+        ([], NothingYet()),
+        ([task()], Found("x")),
+        ([task(started_s=LAST_S + 60)], NothingYet()),
+        ([task(name="another")], NothingYet()),
+        ([task("x"), task("y")], Unclear(("x", "y"))),
+        ([task(started_s=None)], NothingYet()),
+    ],
+)
+def test_what_started_after_a_closed_call_is_anothers(seen: list[Task], verdict: Judgement) -> None:
+    """And nothing hides behind a last task any more."""
+    for is_all in (True, False):
+        shown = Shown(seen, is_all)
+        assert judge_later(call(), shown, lambda _: None, read_timeout_s=READ_TIMEOUT_S) == verdict
 
 
 # -- when -----------------------------------------------------------------------------------------
@@ -157,25 +197,25 @@ def test_no_last_task_is_nothing() -> None:
     ("look_s", "moments"),
     [(180, [5, 30, 90, 180]), (60, [5, 30, 60]), (5, [5]), (30, [5, 30]), (90, [5, 30, 90]), (20, [5, 20])],
 )
-def test_looks_come_at_their_moments(look_s: int, moments: list[int]) -> None:
+def test_searches_come_at_their_moments(look_s: int, moments: list[int]) -> None:
     """5, 30, 90 and ONCETASK_LOOK_S seconds after the last sending; those beyond it are left out."""
-    looked: list[int] = []
-    lost = ask()
+    searched: list[int] = []
+    lost = call()
     for after_s in range(300):
         now_s = LAST_S + after_s
-        if look_is_due(lost, look_s=look_s, now_s=now_s):
-            looked.append(after_s)
-            lost = ask(looked_s=now_s)
+        if search_is_due(lost, look_s=look_s, now_s=now_s):
+            searched.append(after_s)
+            lost = call(searched_s=now_s)
 
-    assert looked == moments
-    assert is_last_look(lost, look_s=look_s, now_s=LAST_S + look_s)
-    assert not is_last_look(lost, look_s=look_s, now_s=LAST_S + look_s - 1)
+    assert searched == moments
+    assert is_last_search(lost, look_s=look_s, now_s=LAST_S + look_s)
+    assert not is_last_search(lost, look_s=look_s, now_s=LAST_S + look_s - 1)
 
 
-def test_moments_that_passed_unlooked_are_one_look() -> None:
-    """A sweep that comes late looks once for all of them, and then not before the next."""
-    assert look_is_due(ask(looked_s=LAST_S + 6), look_s=180, now_s=LAST_S + 95)
-    assert not look_is_due(ask(looked_s=LAST_S + 95), look_s=180, now_s=LAST_S + 179)
+def test_moments_that_passed_unused_are_one_search() -> None:
+    """A sweep that comes late searches once for all of them, and then not before the next."""
+    assert search_is_due(call(searched_s=LAST_S + 6), look_s=180, now_s=LAST_S + 95)
+    assert not search_is_due(call(searched_s=LAST_S + 95), look_s=180, now_s=LAST_S + 179)
 
 
 # -- laws -----------------------------------------------------------------------------------------
@@ -196,20 +236,20 @@ all_owners = st.dictionaries(
 
 
 def in_window(shown: Task) -> bool:
-    """Whether it could be the ask's by its time and by all that is shown of it."""
+    """Whether it could be the call's by its time and by all that is shown of it."""
     by_time = shown.started_s is not None and FIRST_S - 5 <= shown.started_s <= LAST_S + 10
     by_looks = shown.name != "another" and shown.source != "another" and shown.targets != frozenset({"t9"})
     return by_time and by_looks
 
 
 @given(seens, all_owners, st.booleans())
-def test_a_task_of_another_ask_is_never_adopted(
+def test_a_task_of_another_call_is_never_adopted(
     seen: list[Task],
     owners: dict[str, TaskRecord],
-    shows_all: bool,  # noqa: FBT001 - drawn
+    is_all: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """Neither as found nor as a candidate."""
-    verdict = judged(*seen, owners=owners, shows_all=shows_all)
+    verdict = judged(*seen, owners=owners, is_all=is_all)
 
     named = {verdict.task_id} if isinstance(verdict, Found) else set(getattr(verdict, "candidates", ()))
     assert not named & owners.keys()
@@ -230,10 +270,10 @@ def test_found_is_the_only_one_in_the_window(seen: list[Task], owners: dict[str,
 def test_nothing_yet_means_that_nothing_could_be_ours(
     seen: list[Task],
     owners: dict[str, TaskRecord],
-    shows_all: bool,  # noqa: FBT001 - drawn
+    is_all: bool,  # noqa: FBT001 - drawn
 ) -> None:
-    """Only then may the ask be sent once more."""
-    if judged(*seen, owners=owners, shows_all=shows_all) == NothingYet():
+    """Only then may the call be closed in vain."""
+    if judged(*seen, owners=owners, is_all=is_all) == NothingYet():
         assert not any(in_window(shown) and shown.task_id not in owners for shown in seen)
 
 

@@ -1,13 +1,25 @@
-"""What becomes of events by the answer on their ask: each transition, and the laws that hold for all."""
+"""What becomes of events by the answer to their call: each transition, and the laws that hold for all."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from oncetask.errors import Kind
-from oncetask.ledger.records import Ask, Event
+from oncetask.ledger.records import Call, Event, Served
 from oncetask.models import Answer, ErrorInfo, Outcome, Status, TaskRequest, TaskResponse, Trigger
-from oncetask.submit.settlement import BACKOFF_S, Jitter, Settlement
+from oncetask.submit.settlement import (
+    BACKOFF_S,
+    MOST_LOST_CALLS,
+    WAITS_AFTER_LOSS_S,
+    Jitter,
+    Settlement,
+    left_to_operator,
+    retry_s,
+    searched_in_vain,
+)
 from tests.clocks import NOW_S
 
 KIND_OF = {
@@ -15,10 +27,11 @@ KIND_OF = {
     Outcome.THROTTLED: Kind.REMOTE,
     Outcome.NOT_CONNECTED: Kind.REMOTE,
     Outcome.OPERATOR: Kind.OPERATOR,
+    Outcome.UNLISTED: Kind.OPERATOR,
     Outcome.REFUSED: Kind.SENDER,
     Outcome.LOST: Kind.UNKNOWN,
 }
-BACKING_OFF = (Outcome.THROTTLED, Outcome.NOT_CONNECTED, Outcome.OPERATOR)
+BACKING_OFF = (Outcome.THROTTLED, Outcome.NOT_CONNECTED, Outcome.OPERATOR, Outcome.UNLISTED)
 
 
 def longest(seconds: float) -> float:
@@ -57,18 +70,14 @@ def event_of(name: str = "a", *, targets: str = "inet-1", **fields: object) -> E
     return event.model_copy(update=fields)
 
 
-def ask_for(*events: Event, ask_id: str = "ask-1", sendings: int = 1) -> Ask:
-    """An ask that serves these events."""
-    return Ask(
-        ask_id=ask_id,
+def call_for(*events: Event, call_id: str = "call-1") -> Call:
+    """A call that serves these events."""
+    return Call(
+        call_id=call_id,
         request=events[0].request,
-        event_ids=tuple(event.event_id for event in events),
-        attempts_before=tuple(event.attempts for event in events),
+        events=tuple(Served.of(event) for event in events),
+        sent_s=NOW_S - 1,
         first_sent_s=NOW_S - 1,
-        last_sent_s=NOW_S - 1,
-        sendings=sendings,
-        claim="claim",
-        claim_ends_s=NOW_S + 12,
     )
 
 
@@ -82,9 +91,15 @@ def answer_of(
     return Answer(outcome=outcome, error=error, retry_after_ms=retry_after_ms)
 
 
-def settled(event: Event, answer: Answer, *, ask: Ask | None = None, jitter: Jitter = longest) -> Event:
-    """The event after an ask of its own was answered so."""
-    return Settlement.of(ask or ask_for(event), answer, [event], NOW_S, jitter).apply(event)
+def answered(call: Call, answer: Answer, events: Sequence[Event], jitter: Jitter = longest) -> Settlement:
+    """The settlement of a call that was just answered so."""
+    due_s = retry_s(answer, [event.failures for event in events], NOW_S, jitter)
+    return Settlement.of(call.model_copy(update={"retry_s": due_s}), answer, events, NOW_S)
+
+
+def settled(event: Event, answer: Answer, *, call: Call | None = None, jitter: Jitter = longest) -> Event:
+    """The event after a call of its own was answered so."""
+    return answered(call or call_for(event), answer, [event], jitter).apply(event)
 
 
 # -- transitions ----------------------------------------------------------------------------------
@@ -98,8 +113,9 @@ def settled(event: Event, answer: Answer, *, ask: Ask | None = None, jitter: Jit
         (Outcome.THROTTLED, Status.PENDING, 20, 3),
         (Outcome.NOT_CONNECTED, Status.PENDING, 20, 3),
         (Outcome.OPERATOR, Status.PENDING, 60, 3),
+        (Outcome.UNLISTED, Status.PENDING, 60, 3),
         (Outcome.REFUSED, Status.REJECTED, None, 2),
-        (Outcome.LOST, Status.UNKNOWN, None, 2),
+        (Outcome.LOST, Status.UNKNOWN, 604_800, 2),
     ],
 )
 def test_an_answer_moves_its_event(
@@ -121,7 +137,7 @@ def test_a_created_event_holds_its_task_and_how_many_share_it() -> None:
     events = [event_of("a"), event_of("b", targets="inet-2")]
     answer = answer_of(Outcome.CREATED)
 
-    after = [Settlement.of(ask_for(*events), answer, events, NOW_S, longest).apply(e) for e in events]
+    after = [answered(call_for(*events), answer, events).apply(e) for e in events]
 
     assert [(each.task_id, each.response, each.shared_by) for each in after] == [
         ("0a", answer.response, 2)
@@ -131,22 +147,34 @@ def test_a_created_event_holds_its_task_and_how_many_share_it() -> None:
 def test_a_task_found_by_looking_leaves_no_error_and_no_response() -> None:
     """What was unknown is created, and says nothing of the lost answer any more."""
     event = event_of()
-    ask = ask_for(event)
-    lost = settled(event, answer_of(Outcome.LOST), ask=ask)
+    call = call_for(event)
+    unknown = settled(event, answer_of(Outcome.LOST), call=call)
 
-    found = settled(lost, Answer(outcome=Outcome.CREATED, task_id="0a"), ask=ask)
+    found = settled(unknown, Answer(outcome=Outcome.CREATED, task_id="0a"), call=call)
 
     assert (found.status, found.task_id, found.response) == (Status.CREATED, "0a", None)
     assert (found.error, found.attempts) == (None, 1)
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s not in {Status.PENDING, Status.UNKNOWN}])
-@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.CREATED])
 def test_an_event_that_no_longer_waits_is_left_alone(status: Status, outcome: Outcome) -> None:
-    """A late answer changes nothing that has been decided."""
+    """A late answer without a task changes nothing that has been decided."""
     event = event_of(status=status)
 
     assert settled(event, answer_of(outcome)) is event
+
+
+@pytest.mark.parametrize("status", [Status.CREATED, Status.FINISHED, Status.FAILED, Status.REJECTED])
+def test_a_task_for_an_event_that_no_longer_waits_is_told_to_the_operator(status: Status) -> None:
+    """It was made all the same: a second one, or one that came too late."""
+    event = event_of(status=status, task_id=None if status is Status.FAILED else "other")
+
+    after = settled(event, answer_of(Outcome.CREATED))
+
+    assert after.error is not None
+    assert (after.error.code, after.sequence) == ("SecondTask", 2)
+    assert after.task_id == ("0a" if status is Status.FAILED else "other")
 
 
 def test_a_refused_certificate_waits_as_long_as_the_operator_takes() -> None:
@@ -163,13 +191,71 @@ def test_the_services_own_time_takes_the_place_of_backoff() -> None:
     assert settled(event_of(failures=9), answer).due_s == NOW_S + 1.5
 
 
-def test_an_event_that_took_a_refused_events_id_is_not_refused_with_it() -> None:
-    """A refusal frees the id; what was corrected and sent again afterwards has not been asked for."""
-    refused = event_of()
-    ask = ask_for(refused)
-    corrected = event_of(targets="inet-9", received_s=ask.last_sent_s + 0.1)
+@pytest.mark.parametrize("outcome", Outcome)
+def test_another_event_under_the_same_id_is_left_alone(outcome: Outcome) -> None:
+    """An answer is for the very event that its call was sent for, not for a later one of that id."""
+    sent, later = event_of(), event_of(instance="later")
 
-    assert settled(corrected, answer_of(Outcome.REFUSED), ask=ask) is corrected
+    assert settled(later, answer_of(outcome), call=call_for(sent)) is later
+
+
+# -- calls searched for in vain -------------------------------------------------------------------
+
+
+def lost(event: Event, number: int) -> tuple[Event, Call]:
+    """The event after its n-th call gave no answer, and that call."""
+    call = call_for(event, call_id=f"call-{number}")
+    return settled(event, answer_of(Outcome.LOST), call=call), call
+
+
+def test_an_event_waits_longer_after_each_loss_and_is_then_left_to_the_operator() -> None:
+    """1, 5 and 30 minutes and 2 hours; the fifth loss is the last."""
+    event, waits_s = event_of(), []
+    for number in range(MOST_LOST_CALLS):
+        event, call = lost(event, number)
+        event = searched_in_vain(event, call, NOW_S)
+        waits_s.append(event.due_s - NOW_S)
+
+    assert tuple(waits_s[:-1]) == WAITS_AFTER_LOSS_S == (60, 300, 1800, 7200)
+    assert event.is_ambiguous
+    assert event.due_s == event.give_up_s
+    assert len(event.lost_calls) == event.attempts == MOST_LOST_CALLS
+
+
+def test_what_runs_on_hosts_is_never_sent_again() -> None:
+    """One loss that was searched for in vain is enough."""
+    operations = request_for("inet-1").model_copy(update={"task_type": "CLIENT_DEV_OPS"})
+    event, call = lost(event_of(request=operations), 1)
+
+    assert searched_in_vain(event, call, NOW_S).is_ambiguous
+
+
+def test_a_group_that_is_lost_is_asked_for_in_halves_and_then_one_by_one() -> None:
+    """After two losses in halves of the group; the last two sendings of each event are its own."""
+    for losses, parts in ((0, [2, 2]), (1, [2, 2]), (2, [1, 1, 1, 1])):
+        events = [event_of(str(n), lost_calls=tuple(f"c{m}" for m in range(losses))) for n in range(4)]
+        call = call_for(*events)
+        settlement = answered(call, answer_of(Outcome.LOST), events)
+
+        after = [searched_in_vain(settlement.apply(event), call, NOW_S) for event in events]
+
+        assert sorted(Counter(event.part for event in after).values()) == parts
+
+
+@pytest.mark.parametrize("change", [searched_in_vain, left_to_operator])
+def test_closing_a_lost_call_twice_is_closing_it_once(change: Callable[[Event, Call, float], Event]) -> None:
+    """Whoever finishes for a death changes nothing more; nor is anything else touched."""
+    event, call = lost(event_of(), 1)
+    once = change(event, call, NOW_S)
+
+    assert once != event
+    assert change(once, call, NOW_S + 99) is once
+    for other in (
+        event_of(),
+        event_of(status=Status.CREATED),
+        event.model_copy(update={"instance": "later"}),
+    ):
+        assert change(other, call, NOW_S) is other
 
 
 # -- refused groups -------------------------------------------------------------------------------
@@ -178,9 +264,7 @@ def test_an_event_that_took_a_refused_events_id_is_not_refused_with_it() -> None
 def parted(targets: list[str], message: str = "?") -> list[list[str]]:
     """The targets by the part that they are asked with next, after the group was refused."""
     events = [event_of(str(n), targets=target) for n, target in enumerate(targets)]
-    settlement = Settlement.of(
-        ask_for(*events), answer_of(Outcome.REFUSED, message=message), events, NOW_S, longest
-    )
+    settlement = answered(call_for(*events), answer_of(Outcome.REFUSED, message=message), events)
     parts: dict[str | None, list[str]] = {}
     for event in events:
         after = settlement.apply(event)
@@ -234,11 +318,11 @@ def test_a_named_event_stands_alone(size: int, data: st.DataObject) -> None:
 def test_a_second_reckoning_gives_the_same_parts() -> None:
     """A process that dies half-way through a group is finished by another in the same parts."""
     events = [event_of(str(n), targets=f"inet-{n}") for n in range(5)]
-    ask, answer = ask_for(*events), answer_of(Outcome.REFUSED)
-    first = Settlement.of(ask, answer, events, NOW_S, longest)
+    call, answer = call_for(*events), answer_of(Outcome.REFUSED)
+    first = answered(call, answer, events)
     half_done = [first.apply(event) if n < 2 else event for n, event in enumerate(events)]
 
-    second = Settlement.of(ask, answer, half_done, NOW_S + 60, longest)
+    second = Settlement.of(call, answer, half_done, NOW_S + 60)
 
     assert [second.apply(e).part for e in half_done] == [first.apply(e).part for e in events]
     assert [second.apply(e) for e in half_done[:2]] == half_done[:2]
@@ -255,47 +339,41 @@ waiting = st.builds(
 )
 
 
-@given(event=waiting, outcome=outcomes, sendings=st.integers(1, 5), group=st.booleans())
-def test_applied_twice_is_applied_once(event: Event, outcome: Outcome, sendings: int, *, group: bool) -> None:
-    """A second settling, at another time and with other luck, changes nothing more."""
+@given(event=waiting, outcome=outcomes, group=st.booleans())
+def test_applied_twice_is_applied_once(event: Event, outcome: Outcome, *, group: bool) -> None:
+    """A second settling, at another time, changes nothing more."""
     others = [event_of("b", targets="inet-2")] if group else []
-    ask, answer = ask_for(event, *others, sendings=sendings), answer_of(outcome)
+    answer = answer_of(outcome)
+    settlement = answered(call_for(event, *others), answer, [event, *others])
 
-    once = Settlement.of(ask, answer, [event, *others], NOW_S, longest).apply(event)
-    twice = Settlement.of(ask, answer, [once, *others], NOW_S + 99, lambda _: 0.0).apply(once)
+    once = settlement.apply(event)
+    twice = Settlement.of(settlement.call, answer, [once, *others], NOW_S + 99).apply(once)
 
     assert twice == once
 
 
-@given(st.lists(st.tuples(st.integers(1, 3), st.integers(1, 4)), max_size=8))
-def test_attempts_count_every_sending_once(asks: list[tuple[int, int]]) -> None:
-    """Over asks that are lost, looked for, sent again and settled again, each sending counts once."""
+@given(st.lists(st.tuples(outcomes.filter(lambda one: one is not Outcome.CREATED), st.integers(1, 3))))
+def test_attempts_count_every_call_once(calls: list[tuple[Outcome, int]]) -> None:
+    """However often each is settled."""
     event, expected = event_of(), 0
-    for number, (first_sendings, settlings) in enumerate(asks):
-        before = event
-        for more in range(2):
-            ask = ask_for(before, ask_id=f"ask-{number}", sendings=first_sendings + more)
-            for _ in range(settlings):
-                event = settled(event, answer_of(Outcome.LOST), ask=ask)
-        event = settled(event, answer_of(Outcome.CAP_REACHED), ask=ask)
-        expected += first_sendings + 1
+    for number, (outcome, settlings) in enumerate(calls):
+        expected += event.waits
+        call = call_for(event, call_id=f"call-{number}")
+        for _ in range(settlings):
+            event = settled(event, answer_of(outcome), call=call)
 
     assert event.attempts == expected
 
 
-@pytest.mark.parametrize("outcome", Outcome)
+@pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.CREATED])
 @pytest.mark.parametrize("later", Outcome)
 def test_a_settlement_that_comes_after_a_later_one_changes_nothing(outcome: Outcome, later: Outcome) -> None:
-    """Whoever settles an older ask, or an older sending, late does not undo what came since."""
-    older = ask_for(event_of())
-    repeated = older.model_copy(update={"sendings": 2})
-    lost = settled(event_of(), answer_of(Outcome.LOST), ask=older)
-    of_repeated = settled(lost, answer_of(later), ask=repeated)
-    pending = settled(event_of(), answer_of(Outcome.CAP_REACHED), ask=older)
-    of_other = settled(pending, answer_of(later), ask=ask_for(pending, ask_id="later"))
+    """Whoever settles an older call late does not undo what came since."""
+    older = call_for(event_of())
+    pending = settled(event_of(), answer_of(Outcome.CAP_REACHED), call=older)
+    event = settled(pending, answer_of(later), call=call_for(pending, call_id="later"))
 
-    for event in (of_repeated, of_other):
-        assert settled(event, answer_of(outcome), ask=older) == event
+    assert settled(event, answer_of(outcome), call=older) == event
 
 
 @given(
@@ -326,7 +404,7 @@ def test_waits_double_to_their_longest(outcome: Outcome, waits_s: list[float]) -
     event, waited_s = event_of(), []
 
     for number in range(len(waits_s)):
-        event = settled(event, answer_of(outcome), ask=ask_for(event, ask_id=f"ask-{number}"))
+        event = settled(event, answer_of(outcome), call=call_for(event, call_id=f"call-{number}"))
         waited_s.append(event.due_s - NOW_S)
 
     assert waited_s == waits_s
@@ -336,7 +414,7 @@ def test_reaching_the_cap_starts_the_backoff_anew() -> None:
     """The service answered: what follows is a first failure again."""
     event = settled(event_of(failures=7), answer_of(Outcome.CAP_REACHED))
 
-    after = settled(event, answer_of(Outcome.THROTTLED), ask=ask_for(event, ask_id="ask-2"))
+    after = settled(event, answer_of(Outcome.THROTTLED), call=call_for(event, call_id="call-2"))
 
     assert (event.due_s, after.due_s) == (NOW_S, NOW_S + 5)
 

@@ -25,7 +25,6 @@ from oncetask.aws.events import Message, Refusal
 from oncetask.clock import Deadline
 from oncetask.errors import Code
 from oncetask.ledger.records import Event, event_key
-from oncetask.models import Result
 
 GIVE_UP_S = 12 * 3600
 """How long after its writing a result is tried; the stream itself forgets after 24 hours."""
@@ -88,27 +87,17 @@ def changes_of(event: object, now_s: float) -> Iterator[Change]:
             yield change
 
 
-def result_of_row(body: str) -> Result | None:
-    """The result that an event's row tells; None where it cannot be read."""
+def event_of_row(body: str) -> Event | None:
+    """The event that a row tells; None where it cannot be read."""
     try:
-        return Event.model_validate_json(body).result()
+        return Event.model_validate_json(body)
     except ValidationError:
         return None
 
 
-def is_new(result: Result, before: Result | None) -> bool:
-    """Whether the row tells a result that it did not tell before.
-
-    The one place that knows what makes a result new: its `sequence`, where the record counts its results.
-    """
-    return before is None or _mark(result) != _mark(before)
-
-
-def _mark(result: Result) -> object:
-    document = result.document()
-    error = document["error"] or {}
-    told = [document[name] for name in ("event_id", "status", "task_id", "request", "finish")]
-    return document.get("sequence") or [*told, error.get("code")]
+def is_new(event: Event, before: Event | None) -> bool:
+    """Whether the row tells a result that it did not tell before: an event counts its results."""
+    return before is None or event.sequence != before.sequence
 
 
 def _change_of(record: dict[str, Any], now_s: float) -> Change | None:
@@ -118,19 +107,17 @@ def _change_of(record: dict[str, Any], now_s: float) -> Change | None:
     if not key.startswith(EVENT_PREFIX) or not new or body == body_before:
         return None
     number, created_s = str(stream["SequenceNumber"]), float(stream.get("ApproximateCreationDateTime", now_s))
-    result = result_of_row(body)
-    if result is None:
+    event = event_of_row(body)
+    if event is None:
         return Change(number, created_s, key, _message_of_row(key, new), is_damaged=True)
-    if not is_new(result, result_of_row(body_before) if old else None):
+    if not is_new(event, event_of_row(body_before) if old else None):
         return None
-    return Change(number, created_s, key, _message_of(result, _text(new, "version")))
+    return Change(number, created_s, key, _message_of(event))
 
 
-def _message_of(result: Result, version: str) -> Message:
-    """`version` tells a row's results apart as long as they have no `sequence`."""
-    event_id, document = str(result.event_id), result.document()
-    once_id = f"{event_id}#{document.get('sequence', version)}"
-    return Message(event_id, once_id, json.dumps(document, separators=(",", ":")))
+def _message_of(event: Event) -> Message:
+    once_id = f"{event.event_id}#{event.sequence}"
+    return Message(event.event_id, once_id, json.dumps(event.result().document(), separators=(",", ":")))
 
 
 def _message_of_row(key: str, row: dict[str, Any]) -> Message:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from oncetask.clock import Clock, Deadline
 from oncetask.errors import DamagedRecord, LedgerUnavailable
-from oncetask.ledger.ledger import Kept, Ledger
+from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Call, Event, Lane, LostCall, Served, TaskRecord
+from oncetask.ledger.rows import Kept
 from oncetask.models import Answer, Outcome
 from oncetask.submit.grouping import merged_request
 from oncetask.submit.lookups import Lookups, Memory

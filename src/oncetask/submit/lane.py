@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from oncetask.clock import Clock, Deadline
 from oncetask.errors import LedgerUnavailable
-from oncetask.ledger.ledger import Kept, Ledger
+from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Lane
+from oncetask.ledger.rows import Kept
 
 HELD_S = 20.0
 """How long a holder may work; one that was frozen for longer finds its lane taken over."""

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 
 from oncetask.errors import Code, Kind
-from oncetask.ledger.ledger import Kept
 from oncetask.ledger.records import Call, Event, Lane, LostCall
+from oncetask.ledger.rows import Kept
 from oncetask.models import Answer, ErrorInfo, Outcome
 from oncetask.sweep.context import Context
 from oncetask.sweep.matching import Found, NothingYet, Unclear, is_last_search, search_is_due

@@ -14,8 +14,8 @@ import math
 from collections.abc import Sequence
 
 from oncetask.clock import Deadline
-from oncetask.ledger.ledger import Kept
 from oncetask.ledger.records import Lease, LostCall, TaskRecord
+from oncetask.ledger.rows import Kept
 from oncetask.submit.call import Caller
 from oncetask.sweep.context import CALL_MARGIN_S, Context, Gauges, Rules, SweepReport
 from oncetask.sweep.follow import follow
