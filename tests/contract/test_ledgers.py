@@ -839,12 +839,27 @@ def test_a_newer_versions_records_are_left_as_they_are(ledger: Ledger, ledger_cl
         lambda: other.record(event("e")),
         lambda: other.claim_task(task("t", "other")),
         lambda: other.keep_lost_call(lost_call("c")),
-        lambda: other.delivery_of_signed_bytes("r", "00ff", "two", NOW_S + 600),
     ):
         with pytest.raises(DamagedRecord):
             write()
+    assert other.delivery_of_signed_bytes("r", "00ff", "two", NOW_S + 600) == "two"
+    assert all(other.is_newer(key) for key in keys)
 
     assert [ledger.store.get(row.key) for row in written] == written
+
+
+def test_a_sweep_goes_on_beside_a_newer_versions_lease(ledger: Ledger, ledger_clock: FakeClock) -> None:
+    """Without one of its own: a version that was rolled back must not stop all sweeps."""
+    lease = ledger.take_lease(NOW_S + 9)
+    assert lease is not None
+    newer = overwritten(ledger.store, LEASE_KEY, NEWER)
+    other = Ledger(ledger.store, ledger_clock)
+
+    taken = other.take_lease(NOW_S + 60)
+    assert taken is not None
+    other.release_lease(taken, turns={"event/r": NOW_S})
+
+    assert ledger.store.get(LEASE_KEY) == newer
 
 
 def test_an_event_is_recorded_beside_a_newer_versions_names_of_queues(

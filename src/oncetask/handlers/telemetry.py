@@ -45,6 +45,8 @@ def emit_sweep(report: "SweepReport", settings: AwsSettings) -> list[dict[str, A
         logger.warning("query failed", code=failed.code, reason=failed.message)
     for key in report.damaged_keys:
         logger.error("record damaged", key=key)
+    for key in report.newer_keys:
+        logger.warning("record of a newer version", key=key)
     documents = emit(report, settings)
     _emit_counts(Counter(OperatorError=_operator_errors_without_result(report)), settings)
     _emit_gauges(report, settings)

@@ -28,6 +28,9 @@ from oncetask.ledger.records import (
 from oncetask.ledger.rows import Kept, Read, Rows, is_newer
 from oncetask.ledger.store import Row, Store
 
+NOT_OURS = "newer"
+"""The version of a lease that only a newer version of this code can read: nothing is written over it."""
+
 FULL_KNOWN_S = 60.0
 """How late a process may learn that a route is full."""
 
@@ -236,16 +239,22 @@ class Ledger:
             return self._rows.get(LEASE_KEY, Lease) or Kept(Lease(), "")
         except DamagedRecord:
             row = self.store.get(LEASE_KEY)
+            if row is not None and is_newer(row):
+                return Kept(Lease(), NOT_OURS)
             return Kept(Lease(), row.version if row else "")
 
     def take_lease(self, ends_s: float) -> Kept[Lease] | None:
-        """The lease until then; None where another sweep has it."""
+        """The lease until then; None where another sweep has it. It saves work and is not needed for safety: a
+        newer version's is left alone, and the sweep goes on without one.
+        """
         kept = self._rows.seen(LEASE_KEY) or self.lease()
         for _ in range(2):  # what was remembered, then what is there
             if kept.record.ends_s > self.clock.now_s():
                 taken = None
             else:
                 mine = kept.record.model_copy(update={"holder": secrets.token_hex(8), "ends_s": ends_s})
+                if kept.version == NOT_OURS:
+                    return Kept(mine, NOT_OURS)
                 taken = self._rows.put(LEASE_KEY, mine, replacing=kept.version or None)
                 if taken is not None:
                     return Kept(mine, taken)
@@ -260,11 +269,15 @@ class Ledger:
     # -- signed bytes -------------------------------------------------------------------------
 
     def delivery_of_signed_bytes(self, route: str, digest: str, delivery_id: str, ends_s: float) -> str:
-        """The delivery id that these signed bytes came with before; this one if they are new."""
+        """The delivery id that these signed bytes came with before; this one if they are new, or if only a
+        newer version could tell.
+        """
         mine = SignedBytes(delivery_id=delivery_id, ends_s=int(ends_s))
-        return self._rows.put_if_free(_signed_key(route, digest), mine, damaged_is_free=True)[
-            0
-        ].record.delivery_id
+        try:
+            kept, _ = self._rows.put_if_free(_signed_key(route, digest), mine, damaged_is_free=True)
+        except DamagedRecord:
+            return delivery_id
+        return kept.record.delivery_id
 
     def forget_signed_bytes(self, route: str, digest: str, delivery_id: str, instead: str) -> None:
         """No event of that delivery is bound any more: from now on the bytes came with this one."""
@@ -289,6 +302,11 @@ class Ledger:
         return self.store.put(
             Row(key, secrets.token_hex(8), None, None, row.expires_s, row.body), replacing=row.version
         )
+
+    def is_newer(self, key: str) -> bool:
+        """Whether a newer version of this code wrote the record: it is left alone, and reported."""
+        row = self.store.get(key)
+        return row is not None and is_newer(row)
 
     def drop_damaged_lane(self, key: str) -> bool:
         """Free a lane whose record cannot be read; whether that was now. A newer version's record stays."""

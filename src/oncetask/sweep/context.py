@@ -39,6 +39,7 @@ class SweepReport(Report):
     shared_by: list[int] = field(default_factory=list)
     failed_queries: list[QueryFailed] = field(default_factory=list)
     damaged_keys: list[str] = field(default_factory=list)
+    newer_keys: list[str] = field(default_factory=list)
 
     @property
     def events_per_task(self) -> float:
@@ -163,8 +164,9 @@ class Context:
             self.heeded.closed_types.add(called.call.request.task_type)
 
     def set_aside(self, key: str) -> None:
-        """Report a damaged record, once, and go on."""
+        """Report a damaged record, once, and go on; a newer version's stays, and is reported each time."""
         if not self.ledger.set_aside(key):
+            self.report.newer_keys += [key] if self.ledger.is_newer(key) else []
             return
         self.report.damaged_keys.append(key)
         kind, _, name = key.partition("/")

@@ -24,6 +24,8 @@ def recover(context: Context, task_types: Iterable[str]) -> tuple[str, ...]:
         context.heeded.closed_types.add(key.removeprefix("lane/"))
         if context.ledger.drop_damaged_lane(key):
             context.report.damaged_keys.append(key)
+        elif context.ledger.is_newer(key):
+            context.report.newer_keys.append(key)
     for lane in taken.lanes:
         if not _is_released(context, lane):
             context.heeded.closed_types.add(lane.record.task_type)
