@@ -244,8 +244,8 @@ class Ledger:
             return Kept(Lease(), row.version if row else "")
 
     def take_lease(self, ends_s: float) -> Kept[Lease] | None:
-        """The lease until then; None where another sweep has it. It saves work and is not needed for safety: a
-        newer version's is left alone, and the sweep goes on without one.
+        """The lease until then; None where another sweep has it. It saves work and is not needed for safety:
+        a newer version's is left alone, and the sweep goes on without one.
         """
         kept = self._rows.seen(LEASE_KEY) or self.lease()
         for _ in range(2):  # what was remembered, then what is there
