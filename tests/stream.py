@@ -32,7 +32,8 @@ def an_event(event_id: str = "webhook:r:1", status: Status = Status.PENDING, **f
 def row_of(event: Event, version: str = "v1") -> Row:
     """The event's row, as the ledger writes it."""
     body = event.model_dump_json(by_alias=True, exclude_none=True)
-    return Row(event_key(event.event_id), version, event.row_open(), event.expires_s, body)
+    queue, due = event.queued() or (None, None)
+    return Row(event_key(event.event_id), version, queue, due, event.expires_s, body)
 
 
 def record(number: int, new: Row | None, old: Row | None = None, at_s: float = NOW_S) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from oncetask.clock import Deadline
 from oncetask.errors import Kind, SettingsError
 from oncetask.handlers.outbox import GIVE_UP_S, Report, hand_on
 from oncetask.handlers.telemetry import emit_handed_on
+from oncetask.ledger.records import Event
 from oncetask.ledger.store import Row
 from oncetask.models import ErrorInfo, Finish, Status
 from tests.clocks import NOW_S, FakeClock
@@ -26,7 +27,7 @@ from tests.stream import DONE, an_event, batch, first_failure, record, row_of
 
 BUS = "eventbridge:results"
 FIFO = f"sqs:{QUEUE}"
-CREATED = an_event(status=Status.CREATED, task_id="t", settled_s=NOW_S)
+CREATED = an_event().moved(NOW_S, {"status": Status.CREATED, "task_id": "t", "settled_s": NOW_S})
 THROTTLED = Fault("ThrottlingException")
 each_destination = pytest.mark.parametrize("results", [BUS, FIFO], ids=["bus", "queue"])
 
@@ -111,8 +112,12 @@ def test_an_id_that_a_queue_does_not_take_is_hashed(text: str) -> None:
     [
         record(1, row_of(an_event(attempts=1, due_s=NOW_S + 9), "v2"), row_of(an_event())),
         record(1, None, row_of(an_event())),
-        record(1, Row("task/t", "v1", None, None, "{}")),
-        record(1, Row("event/x", "v2", None, None, "broken"), Row("event/x", "v1", "o", None, "broken")),
+        record(1, Row("task/t", "v1", None, None, None, "{}")),
+        record(
+            1,
+            Row("event/x", "v2", None, None, None, "broken"),
+            Row("event/x", "v1", "event/r", "1", None, "broken"),
+        ),
     ],
     ids=["another attempt", "deleted", "no event", "damaged before"],
 )
@@ -140,7 +145,7 @@ def test_what_makes_a_result_new_leaves(
     fields: dict[str, object], receiver: Receiver, clock: FakeClock
 ) -> None:
     """Status, code, task and end."""
-    handed(receiver.app(BUS, clock), batch(record(1, row_of(an_event(**fields)), row_of(an_event()))))
+    handed(receiver.app(BUS, clock), batch(record(1, row_of(an_event().moved(NOW_S, fields)), row_of(an_event()))))
 
     assert len(receiver.results) == 1
 
@@ -295,7 +300,8 @@ def test_dead_letters_that_are_not_taken_hold_the_stream(receiver: Receiver, clo
 
 def test_a_row_that_cannot_be_read_is_kept_and_holds_nobody_up(receiver: Receiver, clock: FakeClock) -> None:
     """Another version's, or damaged: the row as it is, so that nothing is lost."""
-    rows = [row_of(an_event("a")), Row("event/b", "v1", None, None, '{"format": 2}'), row_of(an_event("c"))]
+    newer = Row("event/b", "v1", None, None, None, '{"format": 9}')
+    rows = [row_of(an_event("a")), newer, row_of(an_event("c"))]
     report = handed(receiver.app(BUS, clock), batch(*(record(n, row) for n, row in enumerate(rows))))
 
     assert report.answer() == DONE
@@ -303,7 +309,7 @@ def test_a_row_that_cannot_be_read_is_kept_and_holds_nobody_up(receiver: Receive
     assert receiver.dead_letters == [
         {
             "key": "event/b",
-            "row": {"key": {"S": "event/b"}, "version": {"S": "v1"}, "body": {"S": '{"format": 2}'}},
+            "row": {"key": {"S": "event/b"}, "version": {"S": "v1"}, "body": {"S": '{"format": 9}'}},
         }
     ]
     assert [change.key for change in report.damaged] == ["event/b"]
@@ -483,15 +489,17 @@ def test_every_result_leaves_in_the_order_of_its_event_and_none_is_invented(  # 
 def _shards_of(steps: list[tuple[int, Status]]) -> tuple[list[list[dict[str, Any]]], dict[str, list[int]]]:
     """The stream that those changes of events make, and which of them tell a new result."""
     shards: list[list[dict[str, Any]]] = [[], []]
-    rows: dict[int, tuple[Row, Status]] = {}
+    rows: dict[str, tuple[Row, Event]] = {}
     told: dict[str, list[int]] = {}
-    for number, (event, status) in enumerate(steps):
-        old, status_before = rows.get(event, (None, None))
-        row = row_of(an_event(f"e{event}", status=status, attempts=number), f"v{number}")
-        rows[event] = row, status
-        shards[event % 2].append(record(number, row, old))
-        if status is not status_before:
-            told.setdefault(f"e{event}", []).append(number)
+    for number, (place, status) in enumerate(steps):
+        name = f"e{place}"
+        old, before = rows.get(name, (None, None))
+        fresh = an_event(name, status=status, attempts=number)
+        event = before.moved(NOW_S, {"status": status, "attempts": number}) if before else fresh
+        rows[name] = row_of(event, f"v{number}"), event
+        shards[place % 2].append(record(number, rows[name][0], old))
+        if before is None or before.status is not status:
+            told.setdefault(name, []).append(number)
     return shards, told
 
 
