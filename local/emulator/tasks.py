@@ -137,6 +137,7 @@ class Tasks:
         if object_of(param) is None:
             raise _invalid("Param")
         self._refuse_poison(param)
+        self._fail(task_type, param)
         source = parameters.get("Source", "")
         return self._new(type_=task_type, name=name, source=source, param=param, at_s=at_s)
 
@@ -153,6 +154,13 @@ class Tasks:
             if target in self._behaviour.poison:
                 named = f" uuid {target}" if self._behaviour.poison_named else ""
                 raise _invalid(f"Param{named}", code="InvalidParameter")
+
+    def _fail(self, task_type: str, param: str) -> None:
+        failing = self._behaviour.failing
+        for name in (task_type, *targets_of(param)) if failing else ():
+            if name in failing:
+                status, code = failing[name]
+                raise ApiError(status, code, "It fails for ever.")
 
     def _new(self, *, type_: str, name: str, source: str, param: str, at_s: float) -> Task:
         behaviour = self._behaviour

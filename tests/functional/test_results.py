@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -17,13 +17,15 @@ from oncetask.clock import Deadline
 from oncetask.errors import Kind, SettingsError
 from oncetask.handlers.outbox import GIVE_UP_S, Report, hand_on
 from oncetask.handlers.telemetry import emit_handed_on
-from oncetask.ledger.records import Event
 from oncetask.ledger.store import Row
 from oncetask.models import ErrorInfo, Finish, Status
 from tests.clocks import NOW_S, FakeClock
 from tests.project.test_imports import PROJECT
 from tests.receiver import DEAD_LETTERS, QUEUE, REGION, Fault, Receiver, receiving
 from tests.stream import DONE, an_event, batch, first_failure, record, row_of
+
+if TYPE_CHECKING:
+    from oncetask.ledger.records import Event
 
 BUS = "eventbridge:results"
 FIFO = f"sqs:{QUEUE}"
@@ -145,7 +147,8 @@ def test_what_makes_a_result_new_leaves(
     fields: dict[str, object], receiver: Receiver, clock: FakeClock
 ) -> None:
     """Status, code, task and end."""
-    handed(receiver.app(BUS, clock), batch(record(1, row_of(an_event().moved(NOW_S, fields)), row_of(an_event()))))
+    before = an_event()
+    handed(receiver.app(BUS, clock), batch(record(1, row_of(before.moved(NOW_S, fields)), row_of(before))))
 
     assert len(receiver.results) == 1
 

@@ -44,6 +44,9 @@ WRITE_TRIES = 20
 MOST_RECORD_BYTES = 200_000
 """Half of what DynamoDB takes for an item."""
 
+RECORDED_WITHIN_S = 60.0
+"""A delivery has recorded its events so long after its signed bytes, or never will."""
+
 FULL_KNOWN_S = 60.0
 """How late a process may learn that a route is full."""
 
@@ -297,20 +300,22 @@ class Ledger:
 
     # -- signed bytes -------------------------------------------------------------------------
 
-    def delivery_of_signed_bytes(self, route: str, digest: str, delivery_id: str, ends_s: float) -> str:
-        """The delivery id that these signed bytes came with before; this one if they are new."""
-        mine = SignedBytes(delivery_id=delivery_id, ends_s=int(ends_s))
-        return self._put_if_free(_signed_key(route, digest), mine, damaged_is_free=True)[0].record.delivery_id
+    def delivery_of_signed_bytes(
+        self, route: str, digest: str, delivery_id: str, ends_s: float, is_bound: Callable[[str], bool]
+    ) -> str:
+        """The delivery id that these signed bytes count for: an earlier one that they came with, as long as
+        `is_bound` says so of it, or its events may still be on their way into the ledger; else this one.
+        """
+        now_s = self.clock.now_s()
+        mine = SignedBytes(delivery_id=delivery_id, since_s=now_s, ends_s=int(ends_s))
 
-    def forget_signed_bytes(self, route: str, digest: str, delivery_id: str, instead: str) -> None:
-        """No event of that delivery is bound any more: from now on the bytes came with this one."""
-        self._change(
-            _signed_key(route, digest),
-            SignedBytes,
-            lambda kept: (
-                kept.model_copy(update={"delivery_id": instead}) if kept.delivery_id == delivery_id else kept
-            ),
-        )
+        def is_free(kept: SignedBytes) -> bool:
+            if kept.delivery_id == delivery_id or kept.since_s + RECORDED_WITHIN_S > now_s:
+                return False
+            return not is_bound(kept.delivery_id)
+
+        kept, _ = self._put_if_free(_signed_key(route, digest), mine, is_free, damaged_is_free=True)
+        return kept.record.delivery_id
 
     # -- damage ---------------------------------------------------------------------------------
 

@@ -325,9 +325,10 @@ class RouteNames(Record):
 
 
 class SignedBytes(Record):
-    """The delivery id that signed bytes came with."""
+    """The delivery id that signed bytes came with, and since when."""
 
     delivery_id: str
+    since_s: float
     ends_s: int
 
     @property
