@@ -2,6 +2,7 @@
 emulator; and, in processes of their own, what it prints and how it starts.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -198,6 +199,75 @@ def test_anything_else_is_not_understood(make_app: MakeApp, event: object) -> No
     assert result.status == "rejected"
     assert result.error.code == "EventNotUnderstood"
     assert (result.event_id, result.route, result.request) == (None, None, None)
+
+
+# --- what is rejected is recorded
+
+
+def digest_of(event: object) -> str:
+    """Of the event as canonical JSON."""
+    return hashlib.sha256(json.dumps(event, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("event", [None, {}, tick() | {"schedule": 7}, tick("nobody")])
+def test_a_tick_that_is_not_understood_is_kept_by_its_content(app: App, event: object) -> None:
+    """Closed, for a week, so that it is handed on like every result."""
+    result = only_result(app, event)
+
+    kept = app.ledger.event(f"timer:sha256-{digest_of(event)}")
+    assert kept is not None
+    assert kept.result().document() == result
+    assert (result["request"], result["sequence"]) == (None, 1)
+    assert kept.expires_s == int(app.clock.now_s()) + 604_800
+    assert waiting(app.ledger) == []
+
+
+def test_a_rejected_tick_that_comes_again_is_told_the_same_and_written_no_second_time(
+    app: App, clock: FakeClock
+) -> None:
+    """What is not written is not handed on."""
+    first = only_result(app, tick("nobody"))
+    clock.advance(60)
+    healthy = app.ledger.store
+    written: list[str] = []
+    app.ledger.store = FailingStore(healthy, lambda key: bool(written.append(key)))
+
+    again = only_result(app, tick("nobody"))
+    app.ledger.store = healthy
+
+    kept = healthy.get(written[0])
+    assert (again, len(written)) == (first, 1)
+    assert kept is not None
+    assert '"sequence":1' in kept.body
+
+
+def test_a_tick_that_is_mended_takes_the_id_of_its_rejection(app: App) -> None:
+    """And its results are counted on."""
+    rejected = only_result(app, tick("hosts", hosts=[{"name": "a"}]))
+
+    mended = only_result(app, tick("hosts", hosts=[{"name": "a", "uuid": "i-1"}]))
+
+    assert (rejected["status"], rejected["sequence"]) == ("rejected", 1)
+    assert (mended["event_id"], mended["status"]) == (rejected["event_id"], "created")
+    assert mended["sequence"] == 3
+
+
+def test_a_rejection_leaves_a_bound_event_as_it_is(app: App) -> None:
+    """The id is the created one's."""
+    good = tick("hosts", hosts=[{"name": "a", "uuid": "i-1"}])
+    made = only_result(app, good)
+
+    assert only_result(app, tick("hosts", hosts=[{"name": "a"}]))["status"] == "rejected"
+    assert only_result(app, good) == made | {"status": "duplicate"}
+
+
+def test_a_tick_that_no_json_can_carry_is_rejected_all_the_same(app: App) -> None:
+    """Nothing raises."""
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    assert only_result(app, {"x": deep})["status"] == "rejected"
 
 
 # --- ids and duplicates

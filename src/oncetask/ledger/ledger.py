@@ -103,13 +103,15 @@ class Ledger:
     def record(self, event: Event) -> tuple[Event, bool]:
         """Keep a new event unless its id is bound: the event that has the id, and whether it is this one.
 
-        Where an earlier event of the id is still there, `sequence` goes on from it. Raises RecordTooLarge.
+        Where an earlier event of the id is still there, `sequence` goes on from it; one that was closed from
+        the start, and tells nothing new, is not kept again. Raises RecordTooLarge.
         """
-        self._know_queue(event_queue(event.route))
+        if event.waits:
+            self._know_queue(event_queue(event.route))
         kept, is_new = self._put_if_free(
             event_key(event.event_id),
             event,
-            lambda kept: kept.frees_its_id,
+            lambda kept: kept.frees_its_id and (event.waits or kept.told() != event.told()),
             following=lambda new, old: new.model_copy(update={"sequence": old.sequence + 1}),
         )
         return kept.record, is_new

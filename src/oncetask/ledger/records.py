@@ -32,6 +32,9 @@ MOST_HAPPENINGS = 20
 INLINE = ".inline"
 """The queue of events without a route; no route's name has a dot."""
 
+NO_REQUEST = TaskRequest(task_type="", task_name="", param={}, source="")
+"""That of an event that was rejected before it had one; its result shows none."""
+
 RUNNING_QUEUE = "running"
 """Tasks that have not ended, and lost calls whose task may still show."""
 
@@ -182,7 +185,7 @@ class Event(Record):
             status=self.status,
             trigger=self.trigger,
             route=self.route,
-            request=self.request,
+            request=None if self.request == NO_REQUEST else self.request,
             task_id=self.task_id,
             response=self.response,
             shared_by=self.shared_by,
