@@ -11,7 +11,7 @@ from alibabacloud_tea_openapi.client import Client
 from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
 from darabonba.runtime import RuntimeOptions
 
-from bench import startup, storm
+from bench import startup, storm, turns
 from bench.figures import Row, show, write
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
@@ -23,6 +23,7 @@ from oncetask.models import Status, TaskRequest, Trigger
 FEW, MANY = 1_000, 10_000
 ROUNDS = 7
 CALLS_PER_ROUND = 50
+DISTANT_CALLS_PER_ROUND = 5
 
 
 def main() -> None:
@@ -87,14 +88,14 @@ def recording_rows() -> Iterator[Row]:
     yield Row("recording one event : that call", f"{record_ms:.2f} ms", f"{ratio:.2f}", "<= 1", ratio <= 1)
 
 
-def median_ms(once: Callable[[], object]) -> float:
+def median_ms(once: Callable[[], object], calls: int = CALLS_PER_ROUND) -> float:
     """The median of some rounds' means, in milliseconds of real time."""
     means = []
     for _ in range(ROUNDS):
         began_s = time.perf_counter()
-        for _ in range(CALLS_PER_ROUND):
+        for _ in range(calls):
             once()
-        means.append((time.perf_counter() - began_s) * 1000 / CALLS_PER_ROUND)
+        means.append((time.perf_counter() - began_s) * 1000 / calls)
     return statistics.median(means)
 
 
@@ -130,9 +131,29 @@ def _event(number: int, now_s: float) -> Event:
     )
 
 
-def _bare_call_ms() -> float:
+def at_once_rows() -> Iterator[Row]:
+    """A delivery that is asked for at once, beside one bare call, as far away as in AWS."""
+    with tempfile.TemporaryDirectory() as folder, turns.distant_emulator() as emulator:
+        app, deliver_once = turns.delivery_at_once(Path(folder), emulator)
+        try:
+            deliver_once()  # Tea is loaded, and the process warm
+            delivery_ms = median_ms(deliver_once, calls=DISTANT_CALLS_PER_ROUND)
+        finally:
+            app.close()
+    call_ms = _bare_call_ms(turns.distant_emulator, calls=DISTANT_CALLS_PER_ROUND)
+    name = "a delivery asked for at once : a bare call (store 3 ms, Security Center 150 ms)"
+    yield Row.at_most(name, f"{delivery_ms:.0f} ms : {call_ms:.0f} ms", delivery_ms / call_ms, 1.25)
+
+
+def _near_emulator() -> Emulator:
+    return Emulator(behaviour=Behaviour(cap=10**9))
+
+
+def _bare_call_ms(
+    make_emulator: Callable[[], Emulator] = _near_emulator, calls: int = CALLS_PER_ROUND
+) -> float:
     """The official client alone, asking for a task as its own examples do."""
-    with Emulator(behaviour=Behaviour(cap=10**9)) as emulator:
+    with make_emulator() as emulator:
         client = Client(
             Config(
                 access_key_id=ACCESS_KEY_ID,
@@ -153,7 +174,9 @@ def _bare_call_ms() -> float:
             body_type="json",
         )
         query = _event(1, 0).request.query()
-        return median_ms(lambda: client.call_api(params, OpenApiRequest(query=query), RuntimeOptions()))
+        return median_ms(
+            lambda: client.call_api(params, OpenApiRequest(query=query), RuntimeOptions()), calls=calls
+        )
 
 
 MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
@@ -164,6 +187,8 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     recording_rows,
     storm_rows,
     memory_rows,
+    turns.hostile_rows,
+    at_once_rows,
 )
 """Each gives rows of the table; its docstring's first sentence is what it is said to measure."""
 

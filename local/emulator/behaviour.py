@@ -59,6 +59,10 @@ class Behaviour:
     poison_named: bool = True
     """Whether that refusal's message names the target."""
 
+    failing: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Task types, or targets in `Param.uuids`, whose GenerateOnceTask is answered with this HTTP status and
+    code for ever; nothing is made."""
+
     extra_task_types: set[str] = field(default_factory=set)
     """Task types allowed beside the ten documented ones."""
 

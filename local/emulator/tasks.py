@@ -140,6 +140,7 @@ class Tasks:
             raise invalid("Param", self._behaviour)
         self._refuse_broken(task_type, param)
         self._refuse_poison(param)
+        self._fail(task_type, param)
         source = parameters.get("Source", "")
         return self._new(type_=task_type, name=name, source=source, param=param, at_s=at_s)
 
@@ -166,6 +167,13 @@ class Tasks:
                 raise ApiError(
                     status, code, "The request has failed due to a temporary failure of the server."
                 )
+
+    def _fail(self, task_type: str, param: str) -> None:
+        failing = self._behaviour.failing
+        for name in (task_type, *targets_of(param)) if failing else ():
+            if name in failing:
+                status, code = failing[name]
+                raise ApiError(status, code, "It fails for ever.")
 
     def _new(self, *, type_: str, name: str, source: str, param: str, at_s: float) -> Task:
         behaviour = self._behaviour

@@ -101,7 +101,9 @@ def test_what_the_ledger_writes_comes_out_of_the_bus(moto: Moto) -> None:
     event = an_event(received_s=clock.now_s(), due_s=clock.now_s())
     for status in (Status.CREATED, Status.FINISHED):
         ledger.record(event)
-        ledger.change_event(event.event_id, lambda kept, now=status: kept.moved(NOW_S, {"status": now}))
+        ledger.change_event(
+            event.event_id, lambda kept, now=status: kept.moved(clock.now_s(), {"status": now})
+        )
     lease = ledger.take_lease(int(clock.now_s()) + 55)
     assert lease is not None
     receiver = Receiver(moto.url)

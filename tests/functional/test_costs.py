@@ -32,6 +32,11 @@ class Count:
     reads: int = 0
     read_units: float = 0.0
 
+    @property
+    def calls(self) -> int:
+        """Requests to DynamoDB."""
+        return self.writes + self.reads
+
 
 class CountingStore(SqlStore):
     """A store in memory that counts as DynamoDB bills: an on-demand table with a keys-only index."""
@@ -108,12 +113,21 @@ def store() -> CountingStore:
     return CountingStore()
 
 
+def ten_routes() -> str:
+    """A routes file; the events of these tests are of the first."""
+    names = ["agents", *(f"timer-{n}" for n in range(9))]
+    return "".join(f'[routes.{name}]\ntrigger = "timer"\ntask_type = "IMAGE_SCAN"\n' for name in names)
+
+
 @pytest.fixture
 def world(make_app: MakeApp, clock: FakeClock, emulator: Emulator, store: CountingStore) -> World:
-    """The usual one on that store."""
-    app = make_app("", clock=clock)
+    """One with ten routes on that store, in a process that has seen an event of its route end."""
+    app = make_app(ten_routes(), clock=clock)
     app.ledger = Ledger(store, clock)
-    return World(app, clock, emulator)
+    world = World(app, clock, emulator)
+    world.record(world.draft("before"))
+    world.sweep_after(0, 200, 200)
+    return world
 
 
 def counted(store: CountingStore, act: Callable[[], object]) -> Count:
@@ -171,9 +185,9 @@ def page() -> str:
 def shown_paths() -> dict[str, Cost]:
     """The page's table of counts."""
     table = page().split("<!-- counts:")[1].split("<!-- /counts -->")[0]
-    row = r"^\| ([^|:]+?)(?::[^|]*)? \| (\d+) \| (\d+) \| (\d+) \|$"
+    row = r"^\| ([^|:]+?)(?::[^|]*)? \| (\d+) \| (\d+) \| ([\d.]+) \|$"
     rows = re.findall(row, table, re.MULTILINE)
-    return {name: (int(writes), int(units), int(read)) for name, writes, units, read in rows}
+    return {name: (int(writes), int(units), float(read)) for name, writes, units, read in rows}
 
 
 def bill() -> list[list[str]]:
@@ -194,6 +208,59 @@ def factors(row: str) -> list[float]:
     return [number(cell.split(f" {TIMES} ")[0]) if cell else 0.0 for cell in cells]
 
 
+# -- requests, in a warm process -------------------------------------------------------------------
+
+
+def test_a_sweep_with_nothing_to_do_and_ten_routes_is_14_calls(world: World, store: CountingStore) -> None:
+    """At most 15: the lease twice, the lanes, what runs, and each route's queue."""
+    assert counted(store, world.sweep).calls == 14
+
+
+def test_an_event_that_is_asked_for_at_once_is_8_calls(world: World, store: CountingStore) -> None:
+    """At most 10, from its delivery to `created`."""
+    count = counted(store, lambda: world.record(world.draft("a", submit="now")))
+
+    assert world.statuses("a") == [Status.CREATED]
+    assert count.calls == 8
+
+
+@pytest.mark.parametrize("submit", ["now", "sweep"])
+def test_a_duplicate_is_2_calls(submit: str, world: World, store: CountingStore) -> None:
+    """At most 2, before its task, while that runs, and after its end."""
+    draft = world.draft("a", submit=submit)
+    world.record(draft)
+
+    for _ in range(3):
+        assert counted(store, lambda: world.record(draft)).calls == 2
+        world.sweep_after(200)
+
+
+def test_an_event_that_is_recorded_for_the_sweep_is_one_call(world: World, store: CountingStore) -> None:
+    """Exactly one."""
+    assert counted(store, lambda: world.record(world.draft("a"))).calls == 1
+
+
+def test_a_hundred_events_that_share_a_task_are_106_calls(world: World, store: CountingStore) -> None:
+    """At most 110, from when they are recorded to `created`, beside the idle sweep's."""
+    idle = counted(store, world.sweep).calls
+    world.record(*(world.draft(str(n), targets=f"inet-{n:08d}", order=n) for n in range(100)))
+
+    assert counted(store, world.sweep).calls - idle == 106
+    assert len(world.emulator.tasks) == 2
+
+
+def test_a_memory_of_signed_bytes_is_one_call_more(world: World, store: CountingStore) -> None:
+    """Where the bytes are new, as with every delivery that is no repetition."""
+
+    def remember() -> None:
+        world.ledger.delivery_of_signed_bytes("agents", "digest", "id", world.clock.now_s() + 600, bool)
+
+    assert counted(store, remember).calls == 1
+
+
+# -- the page's figures ----------------------------------------------------------------------------
+
+
 def test_the_ledger_is_used_as_often_as_the_page_says(world: World, store: CountingStore) -> None:
     """Conditional writes, and what DynamoDB bills for them and for reading, path by path."""
     found = paths(world, store)
@@ -202,11 +269,11 @@ def test_the_ledger_is_used_as_often_as_the_page_says(world: World, store: Count
 
 
 def test_a_sweep_with_nothing_to_do_reads_as_the_page_says(world: World, store: CountingStore) -> None:
-    """Queries of the index alone."""
+    """The lanes, what runs, and each route's queue."""
     count = counted(store, world.sweep)
 
-    [shown] = re.findall(r"makes (\d+) queries, (\d+) read units", re.sub(r"\s+", " ", page()))
-    assert (str(count.reads), f"{count.read_units:.0f}") == shown
+    [shown] = re.findall(r"makes (\d+) reads, ([\d.]+) read units", re.sub(r"\s+", " ", page()))
+    assert (str(count.reads), f"{count.read_units:g}") == shown
 
 
 @pytest.mark.parametrize(("kind", "index", "follows"), [("write", 1, 5), ("read", 2, 5)])

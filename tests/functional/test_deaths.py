@@ -248,7 +248,7 @@ class LateAsker:
 
 
 def test_an_answer_after_the_claims_end_finds_the_same_task_adopted(make_world: MakeWorld) -> None:
-    """The sweep took the ask for lost and found its task; the late asker writes nothing, and agrees."""
+    """The sweep took the call for lost and found its task; the late asker writes nothing, and agrees."""
     world = make_world()
     world.app.ledger = Ledger(HookedStore(), world.clock)
     late = LateAsker(world, make_world(), slow_s=0.7)
@@ -261,7 +261,7 @@ def test_an_answer_after_the_claims_end_finds_the_same_task_adopted(make_world: 
 
 
 def test_an_answer_after_the_claims_end_is_taken_while_nobody_knows_better(make_world: MakeWorld) -> None:
-    """The sweep found nothing yet; the late answer is the ask's, and nothing is asked again."""
+    """The sweep found nothing yet; the late answer is the call's, and nothing is asked again."""
     world = make_world()
     world.emulator.behaviour.list_lag_s = 10_000
     world.app.ledger = Ledger(HookedStore(), world.clock)
@@ -289,5 +289,5 @@ def test_an_answer_after_the_events_were_asked_for_again_is_a_second_task(make_w
     assert (swept.asked_again, report.second_tasks, later.second_tasks) == (1, 1, 0)
     assert (error_code(one(report.results)), error_code(world.event("a"))) == ("SecondTask", "SecondTask")
     assert len(world.emulator.tasks) == 2
-    owners = [world.ledger.task_owner(task.task_id) for task in world.emulator.tasks]
-    assert len({owner.ask_id for owner in owners if owner}) == 1
+    owners = [world.ledger.task(task.task_id) for task in world.emulator.tasks]
+    assert len({owner.call_id for owner in owners if owner}) == 2

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -24,9 +24,12 @@ from tests.project.test_imports import PROJECT
 from tests.receiver import DEAD_LETTERS, QUEUE, REGION, Fault, Receiver, receiving
 from tests.stream import DONE, an_event, batch, first_failure, record, row_of
 
+if TYPE_CHECKING:
+    from oncetask.ledger.records import Event
+
 BUS = "eventbridge:results"
 FIFO = f"sqs:{QUEUE}"
-CREATED = an_event(status=Status.CREATED, task_id="t", settled_s=NOW_S)
+CREATED = an_event().moved(NOW_S, {"status": Status.CREATED, "task_id": "t", "settled_s": NOW_S})
 THROTTLED = Fault("ThrottlingException")
 each_destination = pytest.mark.parametrize("results", [BUS, FIFO], ids=["bus", "queue"])
 
@@ -313,11 +316,8 @@ def test_dead_letters_that_are_not_taken_hold_the_stream(receiver: Receiver, clo
 
 def test_a_row_that_cannot_be_read_is_kept_and_holds_nobody_up(receiver: Receiver, clock: FakeClock) -> None:
     """Another version's, or damaged: the row as it is, so that nothing is lost."""
-    rows = [
-        row_of(an_event("a")),
-        Row("event/b", "v1", None, None, None, '{"format": 2}'),
-        row_of(an_event("c")),
-    ]
+    newer = Row("event/b", "v1", None, None, None, '{"format": 9}')
+    rows = [row_of(an_event("a")), newer, row_of(an_event("c"))]
     report = handed(receiver.app(BUS, clock), batch(*(record(n, row) for n, row in enumerate(rows))))
 
     assert report.answer() == DONE
@@ -325,7 +325,7 @@ def test_a_row_that_cannot_be_read_is_kept_and_holds_nobody_up(receiver: Receive
     assert receiver.dead_letters == [
         {
             "key": "event/b",
-            "row": {"key": {"S": "event/b"}, "version": {"S": "v1"}, "body": {"S": '{"format": 2}'}},
+            "row": {"key": {"S": "event/b"}, "version": {"S": "v1"}, "body": {"S": '{"format": 9}'}},
         }
     ]
     assert [change.key for change in report.damaged] == ["event/b"]

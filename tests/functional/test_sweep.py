@@ -196,7 +196,7 @@ def test_an_answer_becomes_what_the_contract_says(
 def test_an_answer_says_whether_the_sweep_asks_on(
     row: AnswerRow, emulator: Emulator, make_world: MakeWorld
 ) -> None:
-    """An answer to one type's request keeps another type waiting only where nothing at all is asked any more."""
+    """An answer to one type's request keeps another waiting only where nothing at all is asked any more."""
     world = make_world(**row.arrange(emulator))
     world.record(world.draft("a"), world.draft("b", task_type=SCAN, order=1))
 
@@ -257,7 +257,7 @@ def test_a_named_targets_event_is_asked_alone(poisoned: World) -> None:
 
 
 def test_an_unnamed_one_is_found_by_halving(poisoned: World) -> None:
-    """One halving a sweep; halves that are accepted are tasks of their own, who is refused alone is rejected."""
+    """One halving a sweep; accepted halves are tasks of their own, who is refused alone is rejected."""
     poisoned.emulator.behaviour.poison_named = False
 
     calls = [len(poisoned.sweep().create_latencies_ms) for _ in range(3)]
@@ -848,7 +848,7 @@ def test_what_was_done_before_the_ledger_failed_is_logged(
     """The sweep raises; the results that it had are accounted for all the same, once."""
     store = hooked(memory)
     memory.record(memory.draft("a"), memory.draft("b", task_type=SCAN))
-    store.before_put = failing_at(store.puts + 7)
+    store.before_put = failing_at(store.puts + 5)
 
     with pytest.raises(LedgerUnavailable):
         sweep.answer(memory.app, memory.app.deadline(60_000))

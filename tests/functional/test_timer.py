@@ -2,6 +2,7 @@
 emulator; and, in processes of their own, what it prints and how it starts.
 """
 
+import hashlib
 import json
 import os
 import subprocess
@@ -29,12 +30,12 @@ from oncetask.app import App
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers.timer import drafts_of, handle
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Place
+from oncetask.ledger.records import Lane
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row, Store
 from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp
-from tests.open_records import waiting
+from tests.open_records import lanes, waiting
 
 ROOT = Path(__file__).resolve().parents[2]
 SCHEDULES = "arn:aws:scheduler:eu-central-1:111122223333:schedule"
@@ -200,6 +201,75 @@ def test_anything_else_is_not_understood(make_app: MakeApp, event: object) -> No
     assert (result.event_id, result.route, result.request) == (None, None, None)
 
 
+# --- what is rejected is recorded
+
+
+def digest_of(event: object) -> str:
+    """Of the event as canonical JSON."""
+    return hashlib.sha256(json.dumps(event, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+@pytest.mark.parametrize("event", [None, {}, tick() | {"schedule": 7}, tick("nobody")])
+def test_a_tick_that_is_not_understood_is_kept_by_its_content(app: App, event: object) -> None:
+    """Closed, for a week, so that it is handed on like every result."""
+    result = only_result(app, event)
+
+    kept = app.ledger.event(f"timer:sha256-{digest_of(event)}")
+    assert kept is not None
+    assert kept.result().document() == result
+    assert (result["request"], result["sequence"]) == (None, 1)
+    assert kept.expires_s == int(app.clock.now_s()) + 604_800
+    assert waiting(app.ledger) == []
+
+
+def test_a_rejected_tick_that_comes_again_is_told_the_same_and_written_no_second_time(
+    app: App, clock: FakeClock
+) -> None:
+    """What is not written is not handed on."""
+    first = only_result(app, tick("nobody"))
+    clock.advance(60)
+    healthy = app.ledger.store
+    written: list[str] = []
+    app.ledger.store = FailingStore(healthy, lambda key: bool(written.append(key)))
+
+    again = only_result(app, tick("nobody"))
+    app.ledger.store = healthy
+
+    kept = healthy.get(written[0])
+    assert (again, len(written)) == (first, 1)
+    assert kept is not None
+    assert '"sequence":1' in kept.body
+
+
+def test_a_tick_that_is_mended_takes_the_id_of_its_rejection(app: App) -> None:
+    """And its results are counted on."""
+    rejected = only_result(app, tick("hosts", hosts=[{"name": "a"}]))
+
+    mended = only_result(app, tick("hosts", hosts=[{"name": "a", "uuid": "i-1"}]))
+
+    assert (rejected["status"], rejected["sequence"]) == ("rejected", 1)
+    assert (mended["event_id"], mended["status"]) == (rejected["event_id"], "created")
+    assert mended["sequence"] == 3
+
+
+def test_a_rejection_leaves_a_bound_event_as_it_is(app: App) -> None:
+    """The id is the created one's."""
+    good = tick("hosts", hosts=[{"name": "a", "uuid": "i-1"}])
+    made = only_result(app, good)
+
+    assert only_result(app, tick("hosts", hosts=[{"name": "a"}]))["status"] == "rejected"
+    assert only_result(app, good) == made | {"status": "duplicate"}
+
+
+def test_a_tick_that_no_json_can_carry_is_rejected_all_the_same(app: App) -> None:
+    """Nothing raises."""
+    deep: list[object] = []
+    for _ in range(100_000):
+        deep = [deep]
+
+    assert only_result(app, {"x": deep})["status"] == "rejected"
+
+
 # --- ids and duplicates
 
 
@@ -284,7 +354,7 @@ def test_while_it_is_open_a_tick_is_answered_as_it_stands(app: App, emulator: Em
 def test_nothing_is_asked_before_all_is_recorded(
     make_app: MakeApp, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """At the first call, another process finds both events and the ask that is out."""
+    """At the first call, another process finds both events and the call that is out."""
     path = tmp_path / "ledger"
     app = make_app(ROUTES, ONCETASK_LEDGER=f"sqlite://{path}")
     seen: list[tuple[list[str], list[tuple[str, ...]]]] = []
@@ -292,8 +362,10 @@ def test_nothing_is_asked_before_all_is_recorded(
     def look(_: object) -> dict[str, object]:
         store = SqlStore(path)
         ledger = Ledger(store, FakeClock(time.time()))
-        waiting = [event.event_id for event in waiting(ledger)]
-        seen.append((waiting, [ask.event_ids for ask in ledger.open_asks().records if ask.unresolved]))
+        calls = [lane.record.call for lane in lanes(ledger) if lane.record.is_unresolved]
+        seen.append(
+            ([event.event_id for event in waiting(ledger)], [call.event_ids for call in calls if call])
+        )
         store.close()
         return {"CanCreate": True, "TaskId": f"task-{len(seen)}"}
 
@@ -413,13 +485,13 @@ class WatchedClock(FakeClock):
         self.on_sleep()
 
 
-def test_a_place_that_stays_taken_is_waited_for_one_second(
+def test_a_lane_that_stays_taken_is_waited_for_one_second(
     make_app: MakeApp, emulator: Emulator, ledger_url: str
 ) -> None:
     """Then the event is left pending, and nothing was asked."""
     clock = FakeClock()
     app = make_app(ROUTES, clock=clock, ONCETASK_LEDGER=ledger_url)
-    app.ledger.take_place(Place(task_type="ASSETS_COLLECTION", ask_id="other", claim_ends_s=NOW_S + 60))
+    app.ledger.take_lane(Lane(task_type="ASSETS_COLLECTION", claim_ends_s=NOW_S + 60))
 
     result = only_result(app, tick())
 
@@ -428,18 +500,16 @@ def test_a_place_that_stays_taken_is_waited_for_one_second(
     assert emulator.calls == []
 
 
-def test_a_place_that_comes_free_in_time_is_taken(make_app: MakeApp, ledger_url: str) -> None:
+def test_a_lane_that_comes_free_in_time_is_taken(make_app: MakeApp, ledger_url: str) -> None:
     """The wait is worth it."""
     clock = WatchedClock()
     app = make_app(ROUTES, clock=clock, ONCETASK_LEDGER=ledger_url)
-    other = app.ledger.take_place(
-        Place(task_type="ASSETS_COLLECTION", ask_id="other", claim_ends_s=NOW_S + 60)
-    )
+    other = app.ledger.take_lane(Lane(task_type="ASSETS_COLLECTION", claim_ends_s=NOW_S + 60))
     assert other is not None
 
     def give_back_after_half_a_second() -> None:
         if clock.elapsed_s() > 0.5:
-            app.ledger.give_place_back(other)
+            app.ledger.release_lane(other)
 
     clock.on_sleep = give_back_after_half_a_second
 
@@ -447,8 +517,8 @@ def test_a_place_that_comes_free_in_time_is_taken(make_app: MakeApp, ledger_url:
     assert 0.5 < clock.elapsed_s() < 0.6
 
 
-def test_behind_a_lost_ask_of_its_type_a_tick_waits(app: App, emulator: Emulator, clock: FakeClock) -> None:
-    """At most one ask of a type is unresolved; the next one would hide its task."""
+def test_behind_a_lost_call_of_its_type_a_tick_waits(app: App, emulator: Emulator, clock: FakeClock) -> None:
+    """At most one call of a type is unresolved; the next one would hide its task."""
     emulator.script(ResetAfter())
     assert only_result(app, tick(at=T1))["status"] == "unknown"
     clock.advance(1)
@@ -483,7 +553,7 @@ def test_without_time_left_a_tick_is_recorded_and_not_asked_for(app: App, emulat
     result = only_result(app, tick(), remaining_ms=1000)
 
     assert (result["status"], result["error"], result["attempts"]) == ("pending", None, 0)
-    assert [waiting.event_id for waiting in waiting(app.ledger)] == [result["event_id"]]
+    assert [event.event_id for event in waiting(app.ledger)] == [result["event_id"]]
     assert emulator.calls == []
 
 
@@ -535,8 +605,8 @@ class FailingStore:
         self._may_fail(key)
         return self.store.delete(key, version=version)
 
-    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
-        return self.store.open_keys(kind)
+    def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
+        return self.store.queued(queue, most)
 
     def forget_expired(self, now_s: float) -> None:
         self.store.forget_expired(now_s)
@@ -549,9 +619,7 @@ class FailingStore:
             raise LedgerUnavailable("the ledger fails as told")
 
 
-@pytest.mark.parametrize(
-    ("kind", "status_when_delivered_again"), [("event", "created"), ("place", "pending"), ("ask", "pending")]
-)
+@pytest.mark.parametrize(("kind", "status_when_delivered_again"), [("event", "created"), ("lane", "pending")])
 def test_a_ledger_that_fails_before_asking_is_raised(
     app: App, emulator: Emulator, kind: str, status_when_delivered_again: str
 ) -> None:
@@ -567,7 +635,7 @@ def test_a_ledger_that_fails_before_asking_is_raised(
     assert only_result(app, tick())["status"] == status_when_delivered_again
 
 
-@pytest.mark.parametrize("kind", ["ask/", "event/", "place/", ""])
+@pytest.mark.parametrize("kind", ["lane/", "task/", "event/", ""])
 def test_a_ledger_that_fails_after_the_answer_does_not_change_what_is_reported(
     app: App, emulator: Emulator, kind: str
 ) -> None:
@@ -594,7 +662,7 @@ def test_a_ledger_that_fails_between_two_items_reports_both(app: App, emulator: 
 
     assert [result["status"] for result in made] == ["created", "pending"]
     assert len(emulator.tasks) == 1
-    assert [waiting.event_id for waiting in waiting(app.ledger)] == [result["event_id"] for result in made]
+    assert [event.event_id for event in waiting(app.ledger)] == [result["event_id"] for result in made]
 
 
 # --- processes

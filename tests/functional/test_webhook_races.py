@@ -19,7 +19,7 @@ from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import webhook
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Ask, Event, Place
+from oncetask.ledger.records import Call, Event, Lane
 from oncetask.ledger.rows import Kept
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
@@ -207,11 +207,17 @@ def killed(environment: Environment, event: object, fatal: str) -> bool:
 
 @dataclass(frozen=True)
 class Left:
-    """What a dead process has left in the ledger: its event, and the type's place and ask."""
+    """What a dead process has left in the ledger: its event, and the type's lane."""
 
     event: Event
-    place: Kept[Place] | None
-    ask: Ask | None
+    lane: Lane | None
+
+    @property
+    def call(self) -> Call:
+        """The one that the lane holds."""
+        assert self.lane is not None
+        assert self.lane.call is not None
+        return self.lane.call
 
 
 @pytest.fixture
@@ -224,8 +230,7 @@ def left(ledger_path: Path) -> Iterator[Callable[[], Left]]:
         ledger = Ledger(stores[-1], FakeClock(time.time()))
         event = ledger.event("webhook:standard:id-1")
         assert event is not None
-        place = next(iter(lanes(ledger)), None)
-        return Left(event, place, ledger.ask(place.record.ask_id) if place else None)
+        return Left(event, next((kept.record for kept in lanes(ledger)), None))
 
     yield read
     for store in stores:
@@ -249,25 +254,21 @@ def told_again(environment: Environment, event: object) -> str:
     return status
 
 
-@pytest.mark.parametrize("fatal", ["new place", "new ask"])
-def test_a_process_that_dies_before_the_ask_leaves_all_that_it_takes(
-    fatal: str, environment: Environment, emulator: Emulator, left: Callable[[], Left]
+def test_a_process_that_dies_before_the_call_leaves_all_that_it_takes(
+    environment: Environment, emulator: Emulator, left: Callable[[], Left]
 ) -> None:
     """The event is pending with its request, due when its process must have ended; nothing was asked,
     nor is it by another delivery. The sweep makes the one task.
     """
     began_s, event = time.time(), standard("id-1")
 
-    assert killed(environment, event, fatal)
+    assert killed(environment, event, "new lane")
 
     found = left()
-    assert found.event.status is Status.PENDING
+    assert (found.event.status, found.lane) == (Status.PENDING, None)
     assert found.event.request.param == {"mode": 1, "uuids": "inet-1", "problemType": "offline"}
     assert found.event.received_s >= began_s
     assert 0 <= found.event.due_s - found.event.received_s - INVOCATION_S - CLAIM_SLACK_S + 0.5 < 1
-    assert (found.place is not None) == (fatal == "new ask")
-    assert found.ask is None
-    assert found.place is None or found.place.record.claim_ends_s > time.time()
     assert emulator.tasks == []
 
     again = told_again(environment, event)
@@ -278,23 +279,23 @@ def test_a_process_that_dies_before_the_ask_leaves_all_that_it_takes(
     assert len(emulator.tasks) == 1
 
 
-def test_a_process_that_dies_before_the_answer_is_written_leaves_the_ask(
+def test_a_process_that_dies_before_the_answer_is_written_leaves_the_call(
     environment: Environment, emulator: Emulator, left: Callable[[], Left]
 ) -> None:
-    """The ask holds its request, its events and when its call must have ended; its type's place names it.
-    Nobody asks again: the sweep finds the task.
+    """The type's lane holds it, with its request, its events and when it must have ended. Nobody asks again:
+    the sweep finds the task.
     """
     event = standard("id-1")
 
-    assert killed(environment, event, "changed ask")
+    assert killed(environment, event, "changed lane")
 
     found = left()
     (task,) = emulator.tasks
-    assert found.ask is not None
-    assert (found.event.status, found.ask.unresolved, found.ask.lost) == (Status.PENDING, True, None)
-    assert found.ask.request == found.event.request
-    assert found.ask.event_ids == (found.event.event_id,)
-    assert found.ask.claim_ends_s >= found.ask.first_sent_s + CLAIM_SLACK_S
+    assert found.lane is not None
+    assert (found.event.status, found.lane.is_unresolved, found.call.lost) == (Status.PENDING, True, None)
+    assert found.call.request == found.event.request
+    assert found.call.event_ids == (found.event.event_id,)
+    assert found.lane.claim_ends_s >= found.call.sent_s + CLAIM_SLACK_S
 
     assert told_again(environment, event) == "pending"
     swept(environment)
@@ -308,23 +309,22 @@ def test_a_process_that_dies_before_the_answer_is_written_leaves_the_ask(
 def test_a_process_that_dies_before_its_events_are_settled_leaves_the_answer(
     fatal: str, environment: Environment, emulator: Emulator, left: Callable[[], Left]
 ) -> None:
-    """The answer stands on the ask; the sweep settles the event with it, without asking anything."""
+    """The answer stands on the call; the sweep settles the event with it, without asking anything."""
     event = standard("id-1")
 
     assert killed(environment, event, fatal)
 
     found = left()
     (task,) = emulator.tasks
-    assert found.ask is not None
-    assert found.ask.answer is not None
-    assert (found.ask.answer.outcome, found.ask.answer.task_id) == (Outcome.CREATED, task.task_id)
+    assert found.call.answer is not None
+    assert (found.call.answer.outcome, found.call.answer.task_id) == (Outcome.CREATED, task.task_id)
     assert found.event.status is Status.PENDING
 
     assert told_again(environment, event) == "pending"
     swept(environment)
 
     settled = left()
-    assert (settled.event.status, settled.event.task_id, settled.place) == (
+    assert (settled.event.status, settled.event.task_id, settled.lane) == (
         Status.CREATED,
         task.task_id,
         None,
@@ -332,19 +332,19 @@ def test_a_process_that_dies_before_its_events_are_settled_leaves_the_answer(
     assert [call.action for call in emulator.calls].count("GenerateOnceTask") == 1
 
 
-def test_a_process_that_dies_with_the_place_in_its_hands_blocks_nobody_for_long(
+def test_a_process_that_dies_with_the_lane_in_its_hands_blocks_nobody_for_long(
     environment: Environment, emulator: Emulator, left: Callable[[], Left]
 ) -> None:
-    """Its event is settled, so the same delivery is a duplicate; the sweep gives the place back."""
+    """Its event is settled, so the same delivery is a duplicate; the sweep releases the lane."""
     event = standard("id-1")
 
-    assert killed(environment, event, "deleted place")
+    assert killed(environment, event, "deleted lane")
 
     found = left()
-    assert (found.event.status, found.place is not None) == (Status.CREATED, True)
+    assert (found.event.status, found.lane is not None) == (Status.CREATED, True)
     assert told_again(environment, event) == "duplicate"
 
     swept(environment)
-    assert left().place is None
+    assert left().lane is None
     assert told_again(environment, standard("id-2")) == "created"
     assert len(emulator.tasks) == 2

@@ -1,17 +1,19 @@
 """A tick of EventBridge Scheduler, or of an EventBridge rule, becomes its route's requests."""
 
+import hashlib
+import json
 import re
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
-from oncetask.errors import Code, Rejection
+from oncetask.errors import Code, DamagedRecord, Rejection
 from oncetask.handlers.telemetry import emit
-from oncetask.ledger.records import Event
-from oncetask.models import Result, Trigger, rejection, results_document
+from oncetask.ledger.records import NO_REQUEST, Event
+from oncetask.models import Result, Status, Trigger, rejection, results_document
 from oncetask.routing.events import Origin, events_of_route, events_of_tasks
-from oncetask.routing.routes import Route
+from oncetask.routing.routes import WEEK_S, Route
 from oncetask.submit.report import Report
 
 _NAME = r"[0-9A-Za-z._-]+"
@@ -36,7 +38,9 @@ def handler(event: Any, context: Any) -> dict[str, Any]:  # noqa: ANN401 - AWS h
 
 def handle(app: App, event: object, deadline: Deadline) -> Report:
     """The tick's results. Raises LedgerUnavailable while nothing was asked."""
-    return app.submitter.submit(drafts_of(app, event), deadline=deadline)
+    drafts = drafts_of(app, event)
+    made = [_kept(app, draft, event, index) for index, draft in enumerate(drafts)]
+    return app.submitter.submit(made, deadline=deadline)
 
 
 def drafts_of(app: App, event: object) -> list[Event | Result]:
@@ -66,6 +70,53 @@ def _timer_route(app: App, name: str | None) -> Route:
     if route is None or route.trigger is not Trigger.TIMER:
         raise _not_understood("there is no timer's route of that name")
     return route
+
+
+# -- what is rejected ------------------------------------------------------------------------------
+
+
+def _kept(app: App, draft: Event | Result, tick: object, index: int) -> Event | Result:
+    """A draft that is no event, recorded as one that has ended, so that it is handed on, once. Nobody but
+    the ledger's stream would tell: a tick has no sender who reads the answer.
+    """
+    if isinstance(draft, Event) or draft.status is not Status.REJECTED or draft.error is None:
+        return draft
+    try:
+        event_id = draft.event_id or _id_of_tick(tick, index)
+        kept, _ = app.ledger.record(_closed_event(app, draft, event_id))
+    except (DamagedRecord, RecursionError):  # nested deeper than JSON can be written
+        return draft
+    return kept.result() if kept.status is Status.REJECTED else draft
+
+
+def _closed_event(app: App, draft: Result, event_id: str) -> Event:
+    now_s = app.clock.now_s()
+    route = app.routes.get(draft.route or "")
+    return Event(
+        event_id=event_id,
+        status=Status.REJECTED,
+        trigger=Trigger.TIMER,
+        route=draft.route,
+        request=NO_REQUEST,
+        error=draft.error,
+        submit="now",
+        order=0,
+        received_s=now_s,
+        due_s=now_s,
+        give_up_s=now_s,
+        settled_s=now_s,
+        keep_s=route.remembered_s() if route else WEEK_S,
+    )
+
+
+def _id_of_tick(tick: object, index: int) -> str:
+    """For what has no id: by the tick as canonical JSON; behind the first, `/{index}`."""
+    canonical = json.dumps(tick, sort_keys=True, separators=(",", ":"), default=str)
+    base_id = f"timer:sha256-{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return f"{base_id}/{index}" if index else base_id
+
+
+# -- ticks -----------------------------------------------------------------------------------------
 
 
 class Tick(NamedTuple):

@@ -350,13 +350,14 @@ def _drafts(app: App, request: VerifiedDelivery) -> "list[Event | Result]":
     route, digest = request.route, request.verdict.signature_digest
     if digest is None or route.id is not None or all(isinstance(draft, Result) for draft in drafts):
         return drafts
+
+    def is_bound(earlier_id: str) -> bool:
+        ids = [draft.event_id for draft in drafts_of(request, earlier_id, now_s)]
+        events = app.ledger.events(event_id for event_id in ids if event_id is not None)
+        return any(not event.frees_its_id for event in events)
+
     ends_s = now_s + app.settings.look_s + route.longest_bound_s()
-    earlier_id = app.ledger.delivery_of_signed_bytes(route.name, digest, request.delivery_id, ends_s)
-    if earlier_id == request.delivery_id:
-        return drafts
-    earlier = drafts_of(request, earlier_id, now_s)
-    ids = [draft.event_id for draft in earlier if draft.event_id is not None]
-    if not all(event.frees_its_id for event in app.ledger.events(ids)):
-        return earlier
-    app.ledger.forget_signed_bytes(route.name, digest, earlier_id, instead=request.delivery_id)
-    return drafts
+    delivery_id = app.ledger.delivery_of_signed_bytes(
+        route.name, digest, request.delivery_id, ends_s, is_bound
+    )
+    return drafts if delivery_id == request.delivery_id else drafts_of(request, delivery_id, now_s)

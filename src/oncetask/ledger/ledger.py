@@ -31,6 +31,9 @@ from oncetask.ledger.store import Row, Store
 NOT_OURS = "newer"
 """The version of a lease that only a newer version of this code can read: nothing is written over it."""
 
+RECORDED_WITHIN_S = 60.0
+"""A delivery has recorded its events so long after its signed bytes, or never will."""
+
 FULL_KNOWN_S = 60.0
 """How late a process may learn that a route is full."""
 
@@ -69,13 +72,15 @@ class Ledger:
     def record(self, event: Event) -> tuple[Event, bool]:
         """Keep a new event unless its id is bound: the event that has the id, and whether it is this one.
 
-        Where an earlier event of the id is still there, `sequence` goes on from it. Raises RecordTooLarge.
+        Where an earlier event of the id is still there, `sequence` goes on from it; one that was closed from
+        the start, and tells nothing new, is not kept again. Raises RecordTooLarge.
         """
-        self._know_queue(event_queue(event.route))
+        if event.waits:
+            self._know_queue(event_queue(event.route))
         kept, is_new = self._rows.put_if_free(
             event_key(event.event_id),
             event,
-            lambda kept: kept.frees_its_id,
+            lambda kept: kept.frees_its_id and (event.waits or kept.told() != event.told()),
             following=lambda new, old: new.model_copy(update={"sequence": old.sequence + 1}),
         )
         return kept.record, is_new
@@ -268,26 +273,27 @@ class Ledger:
 
     # -- signed bytes -------------------------------------------------------------------------
 
-    def delivery_of_signed_bytes(self, route: str, digest: str, delivery_id: str, ends_s: float) -> str:
-        """The delivery id that these signed bytes came with before; this one if they are new, or if only a
-        newer version could tell.
+    def delivery_of_signed_bytes(
+        self, route: str, digest: str, delivery_id: str, ends_s: float, is_bound: Callable[[str], bool]
+    ) -> str:
+        """The delivery id that these signed bytes count for: an earlier one that they came with, as long as
+        `is_bound` says so of it, or its events may still be on their way into the ledger; else this one, also
+        where only a newer version could tell.
         """
-        mine = SignedBytes(delivery_id=delivery_id, ends_s=int(ends_s))
+        now_s = self.clock.now_s()
+        mine = SignedBytes(delivery_id=delivery_id, since_s=now_s, ends_s=int(ends_s))
+
+        def is_free(kept: SignedBytes) -> bool:
+            if kept.delivery_id == delivery_id or kept.since_s + RECORDED_WITHIN_S > now_s:
+                return False
+            return not is_bound(kept.delivery_id)
+
+        key = _signed_key(route, digest)
         try:
-            kept, _ = self._rows.put_if_free(_signed_key(route, digest), mine, damaged_is_free=True)
+            kept, _ = self._rows.put_if_free(key, mine, is_free, damaged_is_free=True)
         except DamagedRecord:
             return delivery_id
         return kept.record.delivery_id
-
-    def forget_signed_bytes(self, route: str, digest: str, delivery_id: str, instead: str) -> None:
-        """No event of that delivery is bound any more: from now on the bytes came with this one."""
-        self._rows.change(
-            _signed_key(route, digest),
-            SignedBytes,
-            lambda kept: (
-                kept.model_copy(update={"delivery_id": instead}) if kept.delivery_id == delivery_id else kept
-            ),
-        )
 
     # -- damage ---------------------------------------------------------------------------------
 

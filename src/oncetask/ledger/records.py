@@ -33,6 +33,9 @@ MOST_HAPPENINGS = 20
 INLINE = ".inline"
 """The queue of events without a route; no route's name has a dot."""
 
+NO_REQUEST = TaskRequest(task_type="", task_name="", param={}, source="")
+"""That of an event that was rejected before it had one; its result shows none."""
+
 RUNNING_QUEUE = "running"
 """Tasks that have not ended, and lost calls whose task may still show."""
 
@@ -205,7 +208,7 @@ class Event(Record):
             status=self.status,
             trigger=self.trigger,
             route=self.route,
-            request=self.request,
+            request=None if self.request == NO_REQUEST else self.request,
             task_id=self.task_id,
             response=self.response,
             shared_by=self.shared_by,
@@ -348,9 +351,10 @@ class RouteNames(Record):
 
 
 class SignedBytes(Record):
-    """The delivery id that signed bytes came with."""
+    """The delivery id that signed bytes came with, and since when."""
 
     delivery_id: str
+    since_s: float
     ends_s: int
 
     @property
