@@ -827,7 +827,7 @@ def test_a_newer_versions_records_are_left_as_they_are(ledger: Ledger, ledger_cl
     ledger.take_lane(lane())
     ledger.claim_task(task("t"))
     ledger.keep_lost_call(lost_call("c", watched_until_s=NOW_S + 9))
-    assert ledger.delivery_of_signed_bytes("r", "00ff", "one", NOW_S + 600) == "one"
+    assert ledger.delivery_of_signed_bytes("r", "00ff", "one", NOW_S + 600, bool) == "one"
     keys = [event_key("e"), lane_key(REQUEST.task_type), task_key("t"), call_key("c"), "signed/r/00ff"]
     written = [overwritten(ledger.store, key, NEWER) for key in (*keys, ROUTES_KEY)]
     other = Ledger(ledger.store, ledger_clock)
@@ -842,7 +842,7 @@ def test_a_newer_versions_records_are_left_as_they_are(ledger: Ledger, ledger_cl
     ):
         with pytest.raises(DamagedRecord):
             write()
-    assert other.delivery_of_signed_bytes("r", "00ff", "two", NOW_S + 600) == "two"
+    assert other.delivery_of_signed_bytes("r", "00ff", "two", NOW_S + 600, bool) == "two"
     assert all(other.is_newer(key) for key in keys)
 
     assert [ledger.store.get(row.key) for row in written] == written
@@ -877,23 +877,31 @@ def test_an_event_is_recorded_beside_a_newer_versions_names_of_queues(
     assert [found.event_id for found in ledger.waiting("event/r")] == ["a", "b"]
 
 
-def test_signed_bytes_stay_with_their_first_delivery(ledger: Ledger, ledger_clock: FakeClock) -> None:
-    """Until no event of that delivery can be bound, they lead to its id; after that they are new."""
-    first = ledger.delivery_of_signed_bytes("r", "00ff", "one", NOW_S + 600)
-    ledger_clock.advance(599)
-    again = ledger.delivery_of_signed_bytes("r", "00ff", "two", NOW_S + 1200)
-    ledger_clock.advance(1)
-    later = ledger.delivery_of_signed_bytes("r", "00ff", "three", NOW_S + 1200)
-
-    assert (first, again, later) == ("one", "one", "three")
-    assert ledger.delivery_of_signed_bytes("other", "00ff", "four", NOW_S + 1200) == "four"
+def delivered(ledger: Ledger, delivery_id: str, *bound: str, route: str = "r") -> str:
+    """The delivery that signed bytes count for that come with this id, while those ids are bound."""
+    return ledger.delivery_of_signed_bytes(
+        route, "00ff", delivery_id, NOW_S + 1200, lambda known: known in bound
+    )
 
 
-def test_signed_bytes_are_given_to_another_delivery_by_who_knows_the_first(ledger: Ledger) -> None:
-    """Of a delivery that holds nothing any more; one that came in between keeps them."""
-    ledger.delivery_of_signed_bytes("r", "00ff", "one", NOW_S + 600)
+def test_signed_bytes_count_for_the_id_that_they_came_with_as_long_as_it_is_bound(
+    ledger: Ledger, ledger_clock: FakeClock
+) -> None:
+    """A route's bytes are its own; once the id is bound no more, they count for the next one."""
+    first = delivered(ledger, "one")
+    ledger_clock.advance(61)
 
-    ledger.forget_signed_bytes("r", "00ff", "one", instead="two")
-    ledger.forget_signed_bytes("r", "00ff", "one", instead="three")
+    again = delivered(ledger, "two", "one")
+    freed = delivered(ledger, "three")
 
-    assert ledger.delivery_of_signed_bytes("r", "00ff", "four", NOW_S + 600) == "two"
+    assert (first, again, freed, delivered(ledger, "four", route="other")) == ("one", "one", "three", "four")
+
+
+def test_an_id_counts_as_bound_until_its_events_must_have_been_recorded(
+    ledger: Ledger, ledger_clock: FakeClock
+) -> None:
+    """Two deliveries of the same bytes at one moment: the first one's events may still be on their way."""
+    delivered(ledger, "one")
+    ledger_clock.advance(59)
+
+    assert delivered(ledger, "two") == "one"

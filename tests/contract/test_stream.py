@@ -17,7 +17,6 @@ from oncetask.handlers.outbox import hand_on
 from oncetask.ledger.dynamodb import DynamoDbStore, table_definition
 from oncetask.ledger.ledger import Ledger
 from oncetask.models import Status
-from tests.clocks import NOW_S
 from tests.installed import installed
 from tests.receiver import Receiver
 from tests.stream import DONE, an_event

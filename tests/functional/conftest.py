@@ -13,24 +13,16 @@ type MakeWorld = Callable[..., World]
 
 
 @pytest.fixture
-def clock() -> FakeClock:
-    """The one clock."""
-    return FakeClock()
+def make_world(make_app: MakeApp) -> Iterator[MakeWorld]:
+    """`make_world(routes, **environment)`: worlds on one clock, with one Security Center."""
+    clock = FakeClock()
+    with Emulator(clock=clock.now_s) as emulator:
 
+        def made(routes: str = "", **environment: str) -> World:
+            app = make_app(routes, clock=clock, ONCETASK_ENDPOINT=emulator.url, **environment)
+            return World(app, clock, emulator)
 
-@pytest.fixture
-def emulator(clock: FakeClock) -> Iterator[Emulator]:
-    """A Security Center on that clock."""
-    with Emulator(clock=clock.now_s) as running:
-        yield running
-
-
-@pytest.fixture
-def make_world(make_app: MakeApp, clock: FakeClock, emulator: Emulator) -> MakeWorld:
-    """`make_world(routes, **environment)`: a world on the test's clock and emulator."""
-    return lambda routes="", **environment: World(
-        make_app(routes, clock=clock, **environment), clock, emulator
-    )
+        yield made
 
 
 @pytest.fixture

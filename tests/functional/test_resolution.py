@@ -9,7 +9,6 @@ from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event, HostRule
 from oncetask.models import Result, Status
 from oncetask.submit.resolution import MOST_WRITTEN
-from tests.clocks import FakeClock
 from tests.functional.conftest import MakeWorld
 from tests.functional.sweeps import SCAN, HookedStore, World, error_code, failing_at, one
 
@@ -286,13 +285,11 @@ def test_a_great_selection_is_written_over_several_sweeps(world: World) -> None:
 
 
 @pytest.mark.parametrize("write", range(6))
-def test_a_death_at_any_write_of_a_selection_makes_no_host_twice(
-    write: int, make_world: MakeWorld, clock: FakeClock
-) -> None:
+def test_a_death_at_any_write_of_a_selection_makes_no_host_twice(write: int, make_world: MakeWorld) -> None:
     """What was selected stands on the event first: the same hosts become the same events."""
     world = make_world()
     store = HookedStore()
-    world.app.ledger = Ledger(store, clock)
+    world.app.ledger = Ledger(store, world.clock)
     world.emulator.hosts[:] = [host(f"u-{n}", ClientStatus="offline") for n in range(3)]
     world.record(selecting(world))
     store.before_put = failing_at(store.puts + 1 + write)

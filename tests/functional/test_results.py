@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -23,9 +23,6 @@ from tests.clocks import NOW_S, FakeClock
 from tests.project.test_imports import PROJECT
 from tests.receiver import DEAD_LETTERS, QUEUE, REGION, Fault, Receiver, receiving
 from tests.stream import DONE, an_event, batch, first_failure, record, row_of
-
-if TYPE_CHECKING:
-    from oncetask.ledger.records import Event
 
 BUS = "eventbridge:results"
 FIFO = f"sqs:{QUEUE}"
@@ -139,7 +136,7 @@ def test_what_is_no_new_result_does_not_leave(
         {"status": Status.UNKNOWN},
         {"error": ErrorInfo(kind=Kind.REMOTE, code="CapReached", message="m")},
         {"task_id": "t"},
-        {"finish": Finish(state="SUCCESS", finished_at="2026-11-24T05:00:00.000Z")},
+        {"finish": Finish(state="SUCCESS", ok=True, finished_at="2026-11-24T05:00:00.000Z")},
     ],
     ids=lambda fields: next(iter(fields)),
 )

@@ -226,16 +226,16 @@ def test_a_rejected_tick_that_comes_again_is_told_the_same_and_written_no_second
     app: App, clock: FakeClock
 ) -> None:
     """What is not written is not handed on."""
+    store = failing(app, lambda _: False)
     first = only_result(app, tick("nobody"))
     clock.advance(60)
-    healthy = app.ledger.store
     written: list[str] = []
-    app.ledger.store = FailingStore(healthy, lambda key: bool(written.append(key)))
+    store.fails = lambda key: bool(written.append(key))
 
     again = only_result(app, tick("nobody"))
-    app.ledger.store = healthy
+    store.fails = lambda _: False
 
-    kept = healthy.get(written[0])
+    kept = store.get(written[0])
     assert (again, len(written)) == (first, 1)
     assert kept is not None
     assert '"sequence":1' in kept.body
@@ -619,17 +619,23 @@ class FailingStore:
             raise LedgerUnavailable("the ledger fails as told")
 
 
+def failing(app: App, fails: Callable[[str], bool]) -> FailingStore:
+    """The store of the app's ledger from now on; before anything has used that."""
+    store = FailingStore(app.ledger.store, fails)
+    app.ledger = Ledger(store, app.clock)
+    return store
+
+
 @pytest.mark.parametrize(("kind", "status_when_delivered_again"), [("event", "created"), ("lane", "pending")])
 def test_a_ledger_that_fails_before_asking_is_raised(
     app: App, emulator: Emulator, kind: str, status_when_delivered_again: str
 ) -> None:
     """Nothing was asked; and the delivery that AWS repeats finds what was recorded."""
-    healthy = app.ledger.store
-    app.ledger.store = FailingStore(healthy, lambda key: key.startswith(f"{kind}/"))
+    store = failing(app, lambda key: key.startswith(f"{kind}/"))
 
     with pytest.raises(LedgerUnavailable):
         results(app, tick())
-    app.ledger.store = healthy
+    store.fails = lambda _: False
 
     assert emulator.calls == []
     assert only_result(app, tick())["status"] == status_when_delivered_again
@@ -640,11 +646,10 @@ def test_a_ledger_that_fails_after_the_answer_does_not_change_what_is_reported(
     app: App, emulator: Emulator, kind: str
 ) -> None:
     """The task is there: `created` is told, and a repeated delivery asks for no second one."""
-    healthy = app.ledger.store
-    app.ledger.store = FailingStore(healthy, lambda key: bool(emulator.calls) and key.startswith(kind))
+    store = failing(app, lambda key: bool(emulator.calls) and key.startswith(kind))
 
     result = only_result(app, tick())
-    app.ledger.store = healthy
+    store.fails = lambda _: False
     again = only_result(app, tick())
 
     assert (result["status"], result["task_id"]) == ("created", emulator.tasks[0].task_id)
@@ -654,11 +659,10 @@ def test_a_ledger_that_fails_after_the_answer_does_not_change_what_is_reported(
 
 def test_a_ledger_that_fails_between_two_items_reports_both(app: App, emulator: Emulator) -> None:
     """Once somebody has answered, what cannot be asked for any more is `pending`."""
-    healthy = app.ledger.store
-    app.ledger.store = FailingStore(healthy, lambda _: bool(emulator.calls))
+    store = failing(app, lambda _: bool(emulator.calls))
 
     made = results(app, tick("hosts", hosts=[{"name": "a", "uuid": "i-1"}, {"name": "b", "uuid": "i-2"}]))
-    app.ledger.store = healthy
+    store.fails = lambda _: False
 
     assert [result["status"] for result in made] == ["created", "pending"]
     assert len(emulator.tasks) == 1

@@ -14,8 +14,9 @@ from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind
 from oncetask.handlers import webhook
-from oncetask.ledger.ledger import MOST_RECORD_BYTES, Ledger
+from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Call, Event, Served
+from oncetask.ledger.rows import MOST_RECORD_BYTES
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
 from oncetask.models import Answer as Answered

@@ -20,7 +20,6 @@ from oncetask.clock import Deadline
 from oncetask.handlers import webhook
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Call, Event, Lane
-from oncetask.ledger.rows import Kept
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
 from oncetask.models import Outcome, Status

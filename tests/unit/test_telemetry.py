@@ -48,7 +48,7 @@ def test_a_task_that_ended_without_success_is_counted_also_by_route(
         status=Status.FINISHED,
         trigger=Trigger.WEBHOOK,
         route="r",
-        finish=Finish(state=state, finished_at=at),
+        finish=Finish(state=state, ok=state == "SUCCESS", finished_at=at),
         received_at=at,
     )
 

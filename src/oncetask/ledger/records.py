@@ -249,6 +249,7 @@ class Call(Ours):
     events: tuple[Served, ...]
     sent_s: float
     first_sent_s: float = Field(description="of the first lost call of any of its events, else `sent_s`")
+    target_key: str | None = Field(default=None, description="the key of Param that holds its targets")
     earlier: tuple[str, ...] = Field(default=(), description="lost calls of its events, oldest first")
     lost: ErrorInfo | None = Field(default=None, description="it was asked, and gave no usable answer")
     searched_s: float | None = Field(default=None, description="when it was last searched for")
@@ -259,6 +260,13 @@ class Call(Ours):
     def is_alone(self) -> bool:
         """Whether it serves one event."""
         return len(self.events) == 1
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """What it was sent for; empty where its events name none."""
+        if self.target_key is None:
+            return ()
+        return tuple(str(self.request.param.get(self.target_key, "")).split(","))
 
     @property
     def event_ids(self) -> tuple[str, ...]:
@@ -312,6 +320,7 @@ class TaskRecord(Record):
     task_type: str
     task_name: str
     events: tuple[Served, ...] = ()
+    targets: tuple[str, ...] = ()
     since_s: float = Field(description="when it became known here")
     is_candidate: bool = Field(default=False, description="perhaps that call's; nobody follows it")
     sweeps_ended: int = Field(default=0, description="how many sweeps have seen its end and awaited details")

@@ -111,6 +111,7 @@ class Caller:
             call_id=secrets.token_hex(16),
             request=merged_request(events),
             events=tuple(Served.of(event) for event in events),
+            target_key=events[0].target_key,
             sent_s=now_s,
             first_sent_s=min((one.call.first_sent_s for one in lost), default=now_s),
             earlier=tuple(one.call.call_id for one in lost),
@@ -247,6 +248,7 @@ class Caller:
                 task_type=call.request.task_type,
                 task_name=call.request.task_name,
                 events=call.events,
+                targets=call.targets,
                 since_s=self.clock.now_s(),
             )
         )

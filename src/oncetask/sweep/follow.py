@@ -78,9 +78,7 @@ def _follow_one(context: Context, task: TaskRecord) -> None:
 def _awaits_details(context: Context, task: TaskRecord, progress: Progress) -> bool:
     if not context.security_center.describes(task.task_type):
         return False
-    events = context.ledger.events(served.event_id for served in task.events)
-    targets = {target for event in events for target in targets_of(event)}
-    return awaits_details(targets, progress, sweeps=task.sweeps_ended)
+    return awaits_details(task.targets, progress, sweeps=task.sweeps_ended)
 
 
 def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) -> None:
