@@ -1,7 +1,7 @@
 """`python -m tests.explorer.explorer`: schedules without end, or one of them again.
 
-    --seconds 600 --seed 1                 every single deviation, then random schedules
-    --scenario NAME --schedule TEXT        that one, with its story
+--seconds 600 --seed 1                 every single deviation, then random schedules
+--scenario NAME --schedule TEXT        that one, with its story
 """
 
 import argparse
@@ -115,7 +115,9 @@ def _explored(seconds: float, seed: int, most_broken: int) -> bool:
         if found is not None:
             broken += 1
             print(f"BROKEN  {found}", flush=True)
-    print(f"{len(SCENARIOS)} scenarios, {tried} schedules, seed {seed}, {time.monotonic() - began_s:.0f} s: {broken} broken")
+    print(
+        f"{len(SCENARIOS)} scenarios, {tried} schedules, seed {seed}, {time.monotonic() - began_s:.0f} s: {broken} broken"
+    )
     return not broken
 
 

@@ -127,13 +127,13 @@ def what_expired_made_no_task(books: Books) -> Iterator[str]:
     for instance, life in books.lives.items():
         error = life[-1].error
         if error is not None and error.code == Code.EXPIRED:
-            yield from (f"{instance[0]} is Expired, and made {task_id}" for task_id in books.tasks_of(instance))
+            yield from (
+                f"{instance[0]} is Expired, and made {task_id}" for task_id in books.tasks_of(instance)
+            )
 
 
 def what_is_rejected_was_refused_alone(books: Books) -> Iterator[str]:
-    refused = [
-        instances_of(sending) for sending in books.world.service.sendings if sending.word == "refused"
-    ]
+    refused = [instances_of(sending) for sending in books.world.service.sendings if sending.word == "refused"]
     for instance, life in books.lives.items():
         if life[-1].status is Status.REJECTED and {instance} not in refused:
             yield f"{instance[0]} was never refused alone"
@@ -197,7 +197,9 @@ def what_runs_on_hosts_is_not_sent_again(books: Books) -> Iterator[str]:
     """Not after a call that may have made a task, unless an operator says that it did not."""
     in_doubt: set[Instance] = set()
     for sending in books.world.service.sendings:
-        again = {instance for instance in in_doubt & instances_of(sending) if not books.was_reopened(instance)}
+        again = {
+            instance for instance in in_doubt & instances_of(sending) if not books.was_reopened(instance)
+        }
         if again:
             yield f"{again} was sent again"
         if sending.request.task_type == HOSTS and sending.word in {"made", "slow", "unheard", "unmade"}:
@@ -214,7 +216,9 @@ def lanes_and_lease_are_free(books: Books) -> Iterator[str]:
 def each_new_result_has_a_number_of_its_own(books: Books) -> Iterator[str]:
     for key in {event_key(event_id) for event_id, _ in books.lives}:
         written = [
-            Event.model_validate_json(row.body) for one, row in books.world.store.written if one == key and row
+            Event.model_validate_json(row.body)
+            for one, row in books.world.store.written
+            if one == key and row
         ]
         for before, after in pairwise(written):
             is_new = before.told() != after.told() or before.instance != after.instance

@@ -144,8 +144,13 @@ class World:
         self.operate(lambda app, event_id: operator.retry(app, event_id, by="me"), name, at_s=at_s)
 
     def adopt(self, name: str, task_id: str, *, at_s: float) -> None:
-        """An operator names the task of an event's call."""
-        self.operate(lambda app, event_id: operator.adopt(app, event_id, task_id, by="me"), name, at_s=at_s)
+        """An operator names the task of an event's call, where there is that task."""
+
+        def decide(app: App, event_id: str) -> None:
+            if any(task.task_id == task_id for task in self.service.tasks):
+                operator.adopt(app, event_id, task_id, by="me")
+
+        self.operate(decide, name, at_s=at_s)
 
     def foreign_task(self, task_type: str, *, at_s: float) -> None:
         """Another tool makes a task, of which nothing is shown that differs from ours."""
@@ -162,15 +167,18 @@ class World:
         for _ in range(MOST_SWEEPS):
             self.scheduler.sleep(self._pause_s())
             self.sweep(Process(self))
-            if not self._open_dues_s():
+            if not self._open_dues_s() and not self._is_lane_taken():
                 return
 
     def _pause_s(self) -> float:
         """The minute between sweeps, or longer where nothing is to be done."""
-        if any(lane_key(task_type) in self.store.rows for task_type in TASK_TYPES):
+        if self._is_lane_taken():
             return SWEEP_S
         soonest_s = min(self._open_dues_s(), default=0.0)
         return max(SWEEP_S, min(soonest_s - self.scheduler.time_s + 1, EXPIRE_S))
+
+    def _is_lane_taken(self) -> bool:
+        return any(lane_key(task_type) in self.store.rows for task_type in TASK_TYPES)
 
     def _open_dues_s(self) -> list[float]:
         """When each open record is due: a task when it ends, a lost call when nobody watches it any more."""

@@ -9,7 +9,14 @@ from oncetask.models import Answer, ErrorInfo, Outcome
 from oncetask.sweep.context import Context
 from oncetask.sweep.matching import Found, NothingYet, Unclear, is_last_search, search_is_due
 from oncetask.sweep.queue import end_event, is_past_its_end
-from oncetask.sweep.search import adopt, close_in_vain, judged, leave_to_operator
+from oncetask.sweep.search import (
+    adopt,
+    close_in_vain,
+    judged,
+    judged_later,
+    leave_to_operator,
+    watch_from_now,
+)
 
 FAILING_SEARCHES = 2
 """After so many times ONCETASK_LOOK_S without a search that worked, nobody can tell any more."""
@@ -56,7 +63,7 @@ def _search(context: Context, lane: Kept[Lane], call: Call) -> bool:
     if known is None or known.record.call is None:
         return False
     call = known.record.call
-    waiting = [event for event in _lost_events(context, call) if not _is_given_up(context, event)]
+    waiting = [event for event in _lost_events(context, call) if not _is_given_up(context, event, call)]
     if waiting and not _is_over(context, known, call):
         return False
     context.ledger.release_lane(known)
@@ -72,11 +79,11 @@ def _lost_events(context: Context, call: Call) -> list[Event]:
     return [event for event in stand if event.waits and instances[event.event_id] == event.instance]
 
 
-def _is_given_up(context: Context, event: Event) -> bool:
+def _is_given_up(context: Context, event: Event, call: Call) -> bool:
     """Giving up comes before searching and asking again."""
     if not is_past_its_end(event, context.now_s()):
         return False
-    end_event(context, event)
+    end_event(context, event, call)
     return True
 
 
@@ -91,6 +98,10 @@ def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
         return False
     for lost in context.ledger.lost_calls([call.call_id]):  # closed already, and its closer died
         _close_again(context, lost)
+        return True
+    if any(_is_found_later(context, lost) for lost in context.ledger.lost_calls(call.earlier)):
+        close_in_vain(context, call)
+        watch_from_now(context, call.call_id)
         return True
     match judged(context, call):
         case Found(task_id):
@@ -109,6 +120,17 @@ def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
                 return False
             leave_to_operator(context, call, ())
     return True
+
+
+def _is_found_later(context: Context, lost: LostCall) -> bool:
+    """Whether an earlier call of these events made a task: it is all of that call's events', not only of those
+    that were sent again. Who found it before may have died.
+    """
+    match judged_later(context, lost.call):
+        case Found(task_id) if adopt(context, lost.call, task_id):
+            context.report.adopted += 1
+            return True
+    return False
 
 
 def _close_again(context: Context, lost: LostCall) -> None:

@@ -145,6 +145,14 @@ def watch(context: Context, lost: LostCall, *, lane_is_free: bool) -> None:
         _stop_watching(context, lost)
 
 
+def watch_from_now(context: Context, call_id: str) -> None:
+    """The lost call's events were, or will be, sent again, or have an earlier call's task: its own may still show."""
+    until_s = context.now_s() + WATCHED_S
+    context.ledger.change_lost_call(
+        call_id, lambda kept: kept.model_copy(update={"watched_until_s": until_s})
+    )
+
+
 def _stop_watching(context: Context, lost: LostCall) -> None:
     context.ledger.change_lost_call(
         lost.call.call_id, lambda kept: kept.model_copy(update={"watched_until_s": None})
