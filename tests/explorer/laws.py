@@ -32,6 +32,8 @@ KINDS: dict[str, type[Record]] = {
     "routes": RouteNames,
 }
 WITHOUT_TASK = {Code.EXPIRED, Code.OUTCOME_UNKNOWN}
+CLAIM_S = 20.0
+"""No claim is longer."""
 
 type Instance = tuple[str, str]
 """Id and token: an id may come again as another event."""
@@ -206,6 +208,15 @@ def what_runs_on_hosts_is_not_sent_again(books: Books) -> Iterator[str]:
             in_doubt |= instances_of(sending)
 
 
+def nothing_is_sent_again_while_its_task_is_shown(books: Books) -> Iterator[str]:
+    """But for what came to be shown since the last search, which is no longer ago than a claim lasts."""
+    for sending in books.world.service.sendings:
+        for task, earlier in books.own_tasks:
+            both = instances_of(sending) & instances_of(earlier)
+            if task.shown_s + CLAIM_S < sending.at_s and not all(map(books.was_reopened, both)):
+                yield f"{both} was sent again {sending.at_s - task.shown_s:.0f} s after {task.task_id} was shown"
+
+
 def lanes_and_lease_are_free(books: Books) -> Iterator[str]:
     yield from (f"{key} is taken" for key in books.world.store.rows if key.startswith("lane/"))
     lease = books.world.lease
@@ -240,6 +251,7 @@ LAWS: tuple[Law, ...] = (
     a_task_record_has_ended_and_is_its_calls,
     a_call_asks_for_its_events,
     what_runs_on_hosts_is_not_sent_again,
+    nothing_is_sent_again_while_its_task_is_shown,
     lanes_and_lease_are_free,
     each_new_result_has_a_number_of_its_own,
 )

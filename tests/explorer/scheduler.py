@@ -182,7 +182,7 @@ class Scheduler:
             self._stop(actor, _Wait.PAUSED)
         elif deviation == "freeze":
             self._stop(actor, _Wait.FROZEN)
-        else:
+        elif deviation in FAULTS[operation]:
             return deviation
         return None
 

@@ -43,6 +43,7 @@ class Sending(NamedTuple):
     served: tuple[Served, ...]
     word: str
     task_id: str | None
+    at_s: float
 
 
 @dataclass(slots=True)
@@ -129,7 +130,7 @@ class ExploredService:
         kind, _, after_s = word.partition(":")
         makes = kind in {"made", "slow", "unheard", "late"}
         task_id = f"task-{len(self.tasks)}" if makes else None
-        sending = Sending(call.call_id, request, call.events, word, task_id)
+        sending = Sending(call.call_id, request, call.events, word, task_id, self.scheduler.time_s)
         self.sendings.append(sending)
         if task_id is not None:
             self._make(task_id, request, float(after_s or 0), sending)

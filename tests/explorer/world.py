@@ -2,11 +2,9 @@
 
 from collections import deque
 from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from local import operator
-from oncetask.alibaba.security_center import SecurityCenter
-from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import RUNNING_QUEUE, Event, Lease, lane_key
@@ -14,11 +12,16 @@ from oncetask.models import TASK_TYPES, Status, TaskRequest, Trigger
 from oncetask.submit.call import Caller
 from oncetask.submit.submit import Submitter
 from oncetask.sweep.context import Rules
+from oncetask.sweep.search import WATCHED_S
 from oncetask.sweep.sweep import Sweeper
 from tests.clocks import NOW_S
 from tests.explorer.scheduler import Schedule, Scheduler
 from tests.explorer.service import TIMEOUT_S, ExploredService
 from tests.explorer.store import ExploredStore
+
+if TYPE_CHECKING:
+    from oncetask.alibaba.security_center import SecurityCenter
+    from oncetask.app import App
 
 CHECK = "CLIENT_PROBLEM_CHECK"
 """A type that DescribeOnceTask knows."""
@@ -31,8 +34,8 @@ LOOK_S = 180
 EXPIRE_S = 6 * 3600.0
 INVOCATION_S = 30.0
 SWEEP_S = 60.0
-MOST_SWEEPS = 60
-"""Healed, nothing takes longer: six hours with a jump to whatever is due next."""
+MOST_SWEEPS = 100
+"""Healed, nothing takes more: six hours, with a jump to whatever is due next."""
 
 type Program = Callable[[], None]
 
@@ -127,7 +130,7 @@ class World:
         """One sweep."""
         process.sweeper.sweep(process.deadline())
 
-    def operate(self, decision: Callable[[App, str], object], name: str, *, at_s: float = 0.0) -> None:
+    def operate(self, decision: Callable[["App", str], object], name: str, *, at_s: float = 0.0) -> None:
         """An operator decides on an event."""
 
         def program() -> None:
@@ -146,7 +149,7 @@ class World:
     def adopt(self, name: str, task_id: str, *, at_s: float) -> None:
         """An operator names the task of an event's call, where there is that task."""
 
-        def decide(app: App, event_id: str) -> None:
+        def decide(app: "App", event_id: str) -> None:
             if any(task.task_id == task_id for task in self.service.tasks):
                 operator.adopt(app, event_id, task_id, by="me")
 
@@ -161,7 +164,7 @@ class World:
     # -- healing ------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The scenario under its schedule; then every trouble is over, and sweeps come until nothing is open."""
+        """The scenario under its schedule; then every trouble is over, and sweeps come until all has ended."""
         self.scheduler.run()
         self.service.script.clear()
         for _ in range(MOST_SWEEPS):
@@ -181,13 +184,15 @@ class World:
         return any(lane_key(task_type) in self.store.rows for task_type in TASK_TYPES)
 
     def _open_dues_s(self) -> list[float]:
-        """When each open record is due: a task when it ends, a lost call when nobody watches it any more."""
+        """When each open record is due: a task at its end, a lost call when nobody watches it any more."""
+        now_s = self.scheduler.time_s
+        runs_s = {"task": now_s + self.service.task_s, "call": now_s + WATCHED_S / 2}
+        rows = [row for row in self.store.rows.values() if row.queue is not None]
         return [
-            self.scheduler.time_s + self.service.task_s
+            runs_s[row.key.partition("/")[0]]
             if row.queue == RUNNING_QUEUE
             else int(str(row.due).partition("|")[0]) / 1000
-            for row in self.store.rows.values()
-            if row.queue is not None
+            for row in rows
         ]
 
     @property
