@@ -1,1 +1,1 @@
-"""The real code, stopped wherever a schedule says: every single deviation of small scenarios, and random ones."""
+"""The real code under schedules: every single deviation of small scenarios, and random ones."""

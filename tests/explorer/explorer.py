@@ -61,8 +61,8 @@ def single_deviations(scenario: str) -> list[Schedule]:
 
 
 def random_schedules(seed: int) -> Iterator[tuple[str, Schedule]]:
-    """Two to MOST_DEVIATIONS deviations, without end. A later one may come at a point that is another one than
-    without the earlier: what it then names but cannot be there does nothing.
+    """Two to MOST_DEVIATIONS deviations, without end. After the first, an actor's points may be others than
+    usual: a fault that cannot be there does nothing.
     """
     draw = random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     usual = {scenario: points(scenario) for scenario in SCENARIOS}
@@ -115,9 +115,8 @@ def _explored(seconds: float, seed: int, most_broken: int) -> bool:
         if found is not None:
             broken += 1
             print(f"BROKEN  {found}", flush=True)
-    print(
-        f"{len(SCENARIOS)} scenarios, {tried} schedules, seed {seed}, {time.monotonic() - began_s:.0f} s: {broken} broken"
-    )
+    took_s = time.monotonic() - began_s
+    print(f"{len(SCENARIOS)} scenarios, {tried} schedules in {took_s:.0f} s, seed {seed}: {broken} broken")
     return not broken
 
 

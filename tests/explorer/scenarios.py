@@ -34,7 +34,7 @@ def a_delivery_during_a_sweep(world: World) -> None:
 @scenario
 def two_sweeps_at_once(world: World) -> None:
     world.recorded("a", "b")
-    world.sweeps(0, 0, 90)
+    world.sweeps(0, 0, 40)
 
 
 @scenario

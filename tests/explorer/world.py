@@ -32,7 +32,7 @@ HOSTS = "CLIENT_DEV_OPS"
 
 LOOK_S = 180
 EXPIRE_S = 6 * 3600.0
-INVOCATION_S = 30.0
+INVOCATION_S = 60.0
 SWEEP_S = 60.0
 MOST_SWEEPS = 100
 """Healed, nothing takes more: six hours, with a jump to whatever is due next."""

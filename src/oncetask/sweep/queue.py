@@ -101,8 +101,8 @@ def given_up(event: Event, code: Code, now_s: float, *, by: str | None = None) -
 
 
 def end_of(event: Event, unresolved: Call | None) -> Code:
-    """The code that an event is given up with. `unresolved`: the call that the type's lane holds; nothing of its
-    loss stands on its events before a sweep has met it.
+    """The code that an event is given up with. `unresolved`: the call that the type's lane holds; before a
+    sweep has met it, its events do not tell that it was lost.
     """
     is_served = unresolved is not None and any(
         served.event_id == event.event_id and served.instance == event.instance

@@ -10,12 +10,12 @@ from oncetask.sweep.context import Context
 from oncetask.sweep.matching import Found, NothingYet, Unclear, is_last_search, search_is_due
 from oncetask.sweep.queue import end_event, is_past_its_end
 from oncetask.sweep.search import (
+    WATCHED_S,
     adopt,
     close_in_vain,
     judged,
     judged_later,
     leave_to_operator,
-    watch_from_now,
 )
 
 FAILING_SEARCHES = 2
@@ -90,19 +90,22 @@ def _is_given_up(context: Context, event: Event, call: Call) -> bool:
 def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
     """Whether the search is: the task is found, or it is closed without one."""
     look_s, now_s = context.rules.look_s, context.now_s()
-    if not (
-        search_is_due(call, look_s=look_s, now_s=now_s) or is_last_search(call, look_s=look_s, now_s=now_s)
-    ):
-        return False
-    if not context.is_in_time():
+    is_last = is_last_search(call, look_s=look_s, now_s=now_s)
+    is_due = is_last or search_is_due(call, look_s=look_s, now_s=now_s)
+    if not is_due or not context.is_in_time():
         return False
     for lost in context.ledger.lost_calls([call.call_id]):  # closed already, and its closer died
         _close_again(context, lost)
         return True
     if any(_is_found_later(context, lost) for lost in context.ledger.lost_calls(call.earlier)):
-        close_in_vain(context, call)
-        watch_from_now(context, call.call_id)
+        close_in_vain(context, call, watched_until_s=now_s + WATCHED_S)
         return True
+    return _is_found_now(context, lane, call)
+
+
+def _is_found_now(context: Context, lane: Kept[Lane], call: Call) -> bool:
+    """Whether the call's own task is found, or nobody looks for it any more."""
+    look_s, now_s = context.rules.look_s, context.now_s()
     match judged(context, call):
         case Found(task_id):
             if not adopt(context, call, task_id):
@@ -123,8 +126,8 @@ def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
 
 
 def _is_found_later(context: Context, lost: LostCall) -> bool:
-    """Whether an earlier call of these events made a task: it is all of that call's events', not only of those
-    that were sent again. Who found it before may have died.
+    """Whether an earlier call of these events made a task: then all of that call's events have it, not only
+    those that were sent again. Who found it before may have died.
     """
     match judged_later(context, lost.call):
         case Found(task_id) if adopt(context, lost.call, task_id):
