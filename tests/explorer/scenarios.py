@@ -32,6 +32,14 @@ def a_delivery_during_a_sweep(world: World) -> None:
 
 
 @scenario
+def a_sweep_during_a_slow_call(world: World) -> None:
+    world.script("unheard")
+    world.recorded("old", route="other")
+    world.deliver("delivery", "a")
+    world.sweeps(6, 70)
+
+
+@scenario
 def two_sweeps_at_once(world: World) -> None:
     world.recorded("a", "b")
     world.sweeps(0, 0, 40)

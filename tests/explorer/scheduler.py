@@ -31,8 +31,9 @@ FAULTS = {
     "query": ("fail",),
     "clock": (),
 }
-"""What else may happen at a point. A death between two effects is one before the second of them. lagN: the index
-as it was N writes ago.
+"""What else may happen at a point. A death between two effects is one before the second of them.
+
+lagN: the index as it was N writes ago. unheard: a task is made, and the answer lost; unmade: no task either.
 """
 
 
@@ -164,9 +165,7 @@ class Scheduler:
     # -- what actors call ---------------------------------------------------------------------
 
     def point(self, operation: str, what: str = "") -> str | None:
-        """The acting actor may stop or die here; the fault that it meets, if any. Nothing happens to who is no
-        actor.
-        """
+        """The acting actor may stop or die here; the fault that it meets, if any. Healing meets none."""
         actor = self._acting
         if actor is None:
             return None

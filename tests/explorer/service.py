@@ -31,7 +31,7 @@ _REFUSALS = {
 }
 
 
-class Broken(AssertionError):
+class Broken(AssertionError):  # noqa: N818 - read as what became of the law
     """A law does not hold."""
 
 
@@ -59,10 +59,10 @@ class MadeTask:
 
 @dataclass(slots=True)
 class ExploredService:
-    """A `SecurityCenter`. `script`: what comes of the next sendings, a word each; then each makes its task.
+    """A `SecurityCenter`. `script`: what comes of the next sendings, a word each; then of all: `always`.
 
-    The words are `made`, `unheard` (made, its answer lost), `unmade` (lost, nothing made), `slow`, `late:N` (lost,
-    shown after N seconds) and the refusals. `poison`: a target that is always refused.
+    The words: `made`, `unheard` (made, its answer lost), `unmade` (lost, nothing made), `slow`, `late:N`
+    (lost, and shown after N seconds), and the refusals. `poison`: a target that is always refused.
     """
 
     scheduler: Scheduler
@@ -146,13 +146,13 @@ class ExploredService:
 
     # -- queries ------------------------------------------------------------------------------
 
-    def tasks_started_since(self, task_type: str, since_s: float, deadline: Deadline) -> list[Task]:
+    def tasks_started_since(self, task_type: str, since_s: float, _deadline: Deadline) -> list[Task]:
         return [task for task in self._shown(task_type) if (task.started_s or 0) >= math.floor(since_s)]
 
-    def last_task(self, task_type: str, task_name: str, deadline: Deadline) -> Task | None:
+    def last_task(self, task_type: str, _task_name: str, _deadline: Deadline) -> Task | None:
         return next(iter(self._shown(task_type)[::-1]), None)
 
-    def follow(self, task_type: str, task_id: str, task_name: str, deadline: Deadline) -> Progress:
+    def follow(self, task_type: str, task_id: str, _task_name: str, _deadline: Deadline) -> Progress:
         shown = [task for task in self._shown(task_type) if task.task_id == task_id]
         return Progress(shown[0].state, shown[0].ended) if shown else Progress()
 

@@ -164,7 +164,7 @@ class World:
     # -- healing ------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The scenario under its schedule; then every trouble is over, and sweeps come until all has ended."""
+        """The scenario under its schedule; then no trouble is left, and sweeps come until all has ended."""
         self.scheduler.run()
         self.service.script.clear()
         for _ in range(MOST_SWEEPS):

@@ -71,8 +71,9 @@ def _owns(context: Context, call: Call, task_id: str) -> bool:
 
 
 def close_in_vain(context: Context, call: Call, *, watched_until_s: float | None = None) -> None:
-    """Nothing showed a task of the call: its events wait, and it is remembered for their next attempt; or they
-    have an earlier call's task, and its own is watched for.
+    """Nothing showed a task of the call: its events wait, and it is remembered for their next attempt.
+
+    `watched_until_s`: they have an earlier call's task instead, and its own may still show.
     """
     lost = _lost(context, call, "in-vain")
     context.ledger.keep_lost_call(lost.model_copy(update={"watched_until_s": watched_until_s}))
