@@ -11,7 +11,7 @@ PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS ?= automatic
 export PYTHONPATH := src:.
 
-.PHONY: help setup lock run soak fuzz bench pages test check
+.PHONY: help setup lock run soak explore fuzz bench pages test check
 .PHONY: sam build deploy lint-template
 
 help: ## this list
@@ -28,6 +28,9 @@ run: setup ## the main job: every sample event through the real handlers, agains
 
 soak: setup ## the books under every fault, for FOR=600 seconds, from SEED=0
 	@$(PYTHON) -m tests.model.soak --seconds $(or $(FOR),600) --seed $(or $(SEED),0)
+
+explore: setup ## the real code under every single deviation of small scenarios, then random ones: FOR=600 seconds, SEED
+	@$(PYTHON) -m tests.explorer.explorer --seconds $(or $(FOR),600) $(if $(SEED),--seed $(SEED))
 
 fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
 	@$(PYTHON) -m tests.hostile.fuzz --deliveries $(or $(COUNT),100000)

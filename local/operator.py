@@ -90,8 +90,9 @@ def retry(app: App, event_id: str, *, by: str | None = None) -> Result:
 
 def give_up(app: App, event_id: str, *, by: str | None = None) -> Result:
     """`OutcomeUnknown` where a task may have been made, else `Expired`. Raises OperatorError."""
-    with _held_for(app, event_id) as (_, event):
-        return _changed(app, event, given_up(event, end_of(event), app.clock.now_s(), by=by))
+    with _held_for(app, event_id) as (lane, event):
+        code = end_of(event, lane.lane.record.call)
+        return _changed(app, event, given_up(event, code, app.clock.now_s(), by=by))
 
 
 def adopt(app: App, event_id: str, task_id: str, *, by: str | None = None) -> list[Result]:

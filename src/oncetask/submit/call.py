@@ -151,8 +151,11 @@ class Caller:
         """None, and nothing sent, where it is too late: a call ends before its claim and its invocation do,
         so that a process that was frozen meanwhile sends nothing.
         """
+        now = Deadline.after(0.0, self.clock)  # read first: who is frozen behind it has less time, not more
         within_claim_s = lane.claim_ends_s - CLAIM_SLACK_S - self.clock.now_s()
-        ends = Deadline.after(min(limits.deadline.left_s(), within_claim_s), self.clock)
+        ends = min(
+            limits.deadline, now._replace(ends_elapsed_s=now.ends_elapsed_s + within_claim_s), key=_end
+        )
         is_late = limits.last_call is not None and limits.last_call.left_s() <= 0
         if lane.call is None or is_late or not self.has_time(ends):
             return None
@@ -284,6 +287,10 @@ class _Remembered:
         became = self._become(event)
         self.told_second_task = is_second_task(event, became)
         return became
+
+
+def _end(deadline: Deadline) -> float:
+    return deadline.ends_elapsed_s
 
 
 def _is_unresolved(lane: Kept[Lane], call: Call) -> bool:

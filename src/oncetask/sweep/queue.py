@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from oncetask.errors import Code, Kind
 from oncetask.ledger.ledger import Waiting
-from oncetask.ledger.records import Event, event_queue
+from oncetask.ledger.records import Call, Event, event_queue
 from oncetask.models import ErrorInfo, Status
 from oncetask.sweep.context import Context
 
@@ -100,13 +100,19 @@ def given_up(event: Event, code: Code, now_s: float, *, by: str | None = None) -
     return event.moved(now_s, {"status": Status.FAILED, "settled_s": now_s, "error": error}, by=by)
 
 
-def end_of(event: Event) -> Code:
-    """The code that an event is given up with."""
-    in_doubt = event.may_have_run or event.status is Status.UNKNOWN
+def end_of(event: Event, unresolved: Call | None) -> Code:
+    """The code that an event is given up with. `unresolved`: the call that the type's lane holds; before a
+    sweep has met it, its events do not tell that it was lost.
+    """
+    is_served = unresolved is not None and any(
+        served.event_id == event.event_id and served.instance == event.instance
+        for served in unresolved.events
+    )
+    in_doubt = event.may_have_run or event.status is Status.UNKNOWN or is_served
     return Code.OUTCOME_UNKNOWN if in_doubt else Code.EXPIRED
 
 
-def end_event(context: Context, event: Event) -> None:
+def end_event(context: Context, event: Event, unresolved: Call | None) -> None:
     """Give the event up, where it still stands as it was read."""
-    failed = given_up(event, end_of(event), context.now_s())
+    failed = given_up(event, end_of(event, unresolved), context.now_s())
     context.change(event.event_id, lambda kept: failed if kept == event else kept)

@@ -9,7 +9,14 @@ from oncetask.models import Answer, ErrorInfo, Outcome
 from oncetask.sweep.context import Context
 from oncetask.sweep.matching import Found, NothingYet, Unclear, is_last_search, search_is_due
 from oncetask.sweep.queue import end_event, is_past_its_end
-from oncetask.sweep.search import adopt, close_in_vain, judged, leave_to_operator
+from oncetask.sweep.search import (
+    WATCHED_S,
+    adopt,
+    close_in_vain,
+    judged,
+    judged_later,
+    leave_to_operator,
+)
 
 FAILING_SEARCHES = 2
 """After so many times ONCETASK_LOOK_S without a search that worked, nobody can tell any more."""
@@ -58,7 +65,7 @@ def _search(context: Context, lane: Kept[Lane], call: Call) -> bool:
     if known is None or known.record.call is None:
         return False
     call = known.record.call
-    waiting = [event for event in _lost_events(context, call) if not _is_given_up(context, event)]
+    waiting = [event for event in _lost_events(context, call) if not _is_given_up(context, event, call)]
     if waiting and not _is_over(context, known, call):
         return False
     context.ledger.release_lane(known)
@@ -74,11 +81,11 @@ def _lost_events(context: Context, call: Call) -> list[Event]:
     return [event for event in stand if event.waits and instances[event.event_id] == event.instance]
 
 
-def _is_given_up(context: Context, event: Event) -> bool:
+def _is_given_up(context: Context, event: Event, call: Call) -> bool:
     """Giving up comes before searching and asking again."""
     if not is_past_its_end(event, context.now_s()):
         return False
-    end_event(context, event)
+    end_event(context, event, call)
     return True
 
 
@@ -86,16 +93,21 @@ def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
     """Whether the search is: the task is found, or it is closed without one."""
     look_s, now_s = context.rules.look_s, context.now_s()
     is_last = is_last_search(call, look_s=look_s, now_s=now_s)
-    if not (is_last or search_is_due(call, look_s=look_s, now_s=now_s)) or not context.is_in_time():
+    is_due = is_last or search_is_due(call, look_s=look_s, now_s=now_s)
+    if not is_due or not context.is_in_time():
         return False
     closed = context.ledger.lost_calls([call.call_id])
     if closed:  # and its closer died
         _close_again(context, closed[0])
         return True
-    return _is_found_or_closed(context, lane, call, is_last=is_last)
+    if any(_is_found_later(context, lost) for lost in context.ledger.lost_calls(call.earlier)):
+        close_in_vain(context, call, watched_until_s=now_s + WATCHED_S)
+        return True
+    return _is_found_now(context, lane, call, is_last=is_last)
 
 
-def _is_found_or_closed(context: Context, lane: Kept[Lane], call: Call, *, is_last: bool) -> bool:
+def _is_found_now(context: Context, lane: Kept[Lane], call: Call, *, is_last: bool) -> bool:
+    """Whether the call's own task is found, or nobody searches for it any more."""
     now_s = context.now_s()
     match judged(context, call):
         case Found(task_id):
@@ -114,6 +126,17 @@ def _is_found_or_closed(context: Context, lane: Kept[Lane], call: Call, *, is_la
                 return False
             leave_to_operator(context, call, ())
     return True
+
+
+def _is_found_later(context: Context, lost: LostCall) -> bool:
+    """Whether an earlier call of these events made a task: then all of that call's events have it, not only
+    those that were sent again. Who found it before may have died.
+    """
+    match judged_later(context, lost.call):
+        case Found(task_id) if adopt(context, lost.call, task_id):
+            context.report.adopted += 1
+            return True
+    return False
 
 
 def _close_again(context: Context, lost: LostCall) -> None:

@@ -70,9 +70,13 @@ def _owns(context: Context, call: Call, task_id: str) -> bool:
     return context.caller.claim_task(call, task_id).call_id == call.call_id
 
 
-def close_in_vain(context: Context, call: Call) -> None:
-    """Nothing showed a task of the call: its events wait, and it is remembered for their next attempt."""
-    context.ledger.keep_lost_call(_lost(context, call, "in-vain"))
+def close_in_vain(context: Context, call: Call, *, watched_until_s: float | None = None) -> None:
+    """Nothing showed a task of the call: its events wait, and it is remembered for their next attempt.
+
+    `watched_until_s`: they have an earlier call's task instead, and its own may still show.
+    """
+    lost = _lost(context, call, "in-vain")
+    context.ledger.keep_lost_call(lost.model_copy(update={"watched_until_s": watched_until_s}))
     _change_events(context, call, lambda event: searched_in_vain(event, call, context.now_s()))
 
 
@@ -143,6 +147,14 @@ def watch(context: Context, lost: LostCall, *, lane_is_free: bool) -> None:
                     return
     if context.now_s() > (lost.watched_until_s or 0.0):
         _stop_watching(context, lost)
+
+
+def watch_from_now(context: Context, call_id: str) -> None:
+    """The lost call's events are about to be sent again: its own task may still show."""
+    until_s = context.now_s() + WATCHED_S
+    context.ledger.change_lost_call(
+        call_id, lambda kept: kept.model_copy(update={"watched_until_s": until_s})
+    )
 
 
 def _stop_watching(context: Context, lost: LostCall) -> None:

@@ -14,7 +14,7 @@ from oncetask.sweep.context import Context
 from oncetask.sweep.matching import Found, Unclear
 from oncetask.sweep.queue import RouteQueue, by_turn, due_events, end_event, is_past_its_end
 from oncetask.sweep.recover import recover
-from oncetask.sweep.search import WATCHED_S, adopt, judged_later, leave_to_operator
+from oncetask.sweep.search import adopt, judged_later, leave_to_operator, watch_from_now
 
 PUT_OFF_S = 60.0
 """How long events wait whose search failed before they could be asked for again."""
@@ -115,7 +115,7 @@ def _give_up(context: Context, task_type: str, events: Sequence[Event]) -> None:
         for event in events:
             if not (lane.is_ours() and context.is_in_time_to_write()):
                 return
-            end_event(context, event)
+            end_event(context, event, lane.lane.record.call)
 
 
 # -- a call ---------------------------------------------------------------------------------------
@@ -148,12 +148,11 @@ def _call_again(context: Context, group: list[Event], lost: Sequence[LostCall]) 
         _put_off(context, events)
         context.ledger.release_lane(lane)
         return None
+    for one in lost:  # before the sending: a sweep that dies behind it leaves nobody else to begin
+        watch_from_now(context, one.call.call_id)
     begun = context.caller.begin(lane, context.deadline)
     called = begun and context.caller.send(begun, events, context.report, Limits(context.deadline))
-    if called is not None:
-        context.report.asked_again += 1
-        for one in lost:
-            _watch_from_now(context, one)
+    context.report.asked_again += called is not None
     return called
 
 
@@ -184,10 +183,3 @@ def _put_off(context: Context, events: Sequence[Event]) -> None:
     for event in events:
         later = event.model_copy(update={"due_s": due_s})
         context.ledger.change_event(event.event_id, _instead_of(event, later))
-
-
-def _watch_from_now(context: Context, lost: LostCall) -> None:
-    until_s = context.now_s() + WATCHED_S
-    context.ledger.change_lost_call(
-        lost.call.call_id, lambda kept: kept.model_copy(update={"watched_until_s": until_s})
-    )
