@@ -1,6 +1,5 @@
 """The ledger's rules over one store."""
 
-import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -11,8 +10,9 @@ from pydantic import ValidationError
 
 from oncetask.clock import Clock
 from oncetask.errors import DamagedRecord, LedgerUnavailable, RecordTooLarge
+from oncetask.ledger import damage
+from oncetask.ledger.damage import is_newer
 from oncetask.ledger.records import (
-    FORMAT,
     LEASE_KEY,
     ROUTES_KEY,
     RUNNING_QUEUE,
@@ -315,21 +315,15 @@ class Ledger:
     # -- damage ---------------------------------------------------------------------------------
 
     def set_aside(self, key: str) -> bool:
-        """Take a damaged record out of the index, so that it is met once; whether that was now.
-
-        A newer version's record stays where it is.
+        """Take an open record that cannot be read out of its queue, so that it is met once; whether that was
+        now. A newer version's record stays where it is.
         """
-        row = self.store.get(key)
-        if row is None or row.queue is None or _is_newer(row):
-            return False
-        return self.store.put(
-            Row(key, secrets.token_hex(8), None, None, row.expires_s, row.body), replacing=row.version
-        )
+        return damage.set_aside(self.store, key)
 
     def drop_damaged_lane(self, key: str) -> bool:
         """Free a lane whose record cannot be read; whether that was now. A newer version's record stays."""
         row = self.store.get(key)
-        if row is None or _is_newer(row) or self._readable(row, Lane) is not None:
+        if row is None or is_newer(row) or self._readable(row, Lane) is not None:
             return False
         return self.store.delete(key, version=row.version)
 
@@ -367,7 +361,7 @@ class Ledger:
             if row is None:
                 continue
             kept = self._readable(row, type(record))
-            if kept is None and (_is_newer(row) or not damaged_is_free):
+            if kept is None and (is_newer(row) or not damaged_is_free):
                 raise DamagedRecord(key)
             if kept is not None and not self._has_expired(kept) and not is_free(kept):
                 return Kept(kept, row.version), False
@@ -439,16 +433,6 @@ class Ledger:
 
 def _signed_key(route: str, digest: str) -> str:
     return f"signed/{route}/{digest}"
-
-
-def _is_newer(row: Row) -> bool:
-    """Whether a newer version of this code wrote it."""
-    try:
-        document = json.loads(row.body)
-    except (ValueError, RecursionError):
-        return False
-    found = document.get("format") if isinstance(document, dict) else None
-    return isinstance(found, int) and found > FORMAT
 
 
 def _contended(key: str) -> LedgerUnavailable:

@@ -135,7 +135,9 @@ class Made(NamedTuple):
         return cls(str(answer.task_id), call.call_id, len(call.events), answer.response)
 
 
-def with_task(event: Event, made: Made, now_s: float, *, attempts: int, by: str | None = None) -> Event:
+def with_task(
+    event: Event, made: Made, now_s: float, *, attempts: int, by: str | None = None, why: str | None = None
+) -> Event:
     """The event once its call is known to have made a task: it gets the task while it is open. Where it has
     another task, or was given up, this is a second task, or one too late, and the operator is told.
     """
@@ -153,7 +155,7 @@ def with_task(event: Event, made: Made, now_s: float, *, attempts: int, by: str 
         "attempts": max(event.attempts, attempts),
     }
     if event.waits:
-        return event.moved(now_s, found, by=by)
+        return event.moved(now_s, found, by=by, why=why)
     if event.status is Status.FAILED:
         return event.moved(now_s, found | told)
     return event.moved(now_s, told)
