@@ -95,11 +95,15 @@ def given_up(
 ) -> Event:
     """The event, failed: `Expired` if surely nothing was made, else `OutcomeUnknown`."""
     message = {
-        Code.EXPIRED: "it waited for as long as its route allows; no task was made",
+        Code.EXPIRED: f"{_why_ended(by)}; no task was made",
         Code.OUTCOME_UNKNOWN: "it was given up; whether a task was made is not known",
     }[code]
     error = ErrorInfo(kind=Kind.OPERATOR, code=code, message=message)
     return event.moved(now_s, {"status": Status.FAILED, "settled_s": now_s, "error": error}, by=by, why=why)
+
+
+def _why_ended(by: str | None) -> str:
+    return "it waited for as long as its route allows" if by is None else "an operator gave it up"
 
 
 def end_of(event: Event) -> Code:
