@@ -15,7 +15,6 @@ from typing import NamedTuple
 from local.errors import CommandError
 from oncetask.app import App
 from oncetask.errors import DamagedRecord, QueryFailed
-from oncetask.ledger.ledger import Kept, Read
 from oncetask.ledger.records import Call, Event, Lane, LostCall, TaskRecord, event_queue
 from oncetask.models import RUNS_ON_HOSTS, Result, Status, Task
 from oncetask.submit.lane import Held, held
@@ -41,6 +40,13 @@ class CallOfEvent(NamedTuple):
     lost: LostCall | None
 
 
+class Part(NamedTuple):
+    """Some of the open events, and the keys of those that could not be read."""
+
+    events: list[Event]
+    damaged_keys: list[str]
+
+
 class Wanted(NamedTuple):
     """An event that is to be changed."""
 
@@ -62,14 +68,14 @@ type Change = Callable[[Held, Event], Result]
 # -- looking --------------------------------------------------------------------------------------
 
 
-def open_events(app: App, route: str | None = None) -> Iterator[Read[Event]]:
+def open_events(app: App, route: str | None = None) -> Iterator[Part]:
     """Every open event, oldest first, in parts; of that route alone, where one is named."""
     queues: Iterable[str] = [event_queue(route)] if route is not None else _queues(app)
     waiting = {one.event_id: one.received_s for queue in queues for one in app.ledger.waiting(queue)}
     oldest_first = sorted(waiting, key=lambda event_id: waiting[event_id])
     for ids in batched(oldest_first, READ_AT_ONCE, strict=False):
         read = app.ledger.read_events(ids)
-        yield Read([event for event in read.records if event.waits], read.damaged_keys)
+        yield Part([event for event in read.records if event.waits], read.damaged_keys)
 
 
 def _queues(app: App) -> Iterable[str]:
@@ -91,7 +97,7 @@ def open_event(app: App, event_id: str) -> Event:
 def call_of(app: App, event: Event) -> CallOfEvent | None:
     """The event's last call, where it gave no answer; None where there is none that could be read."""
     lane = _readable_lane(app, event.request.task_type)
-    call = lane.record.call if lane else None
+    call = lane.call if lane else None
     if call is not None and _serves(call, event):
         return CallOfEvent(call, None)
     ids = [one for one in (*event.lost_calls[::-1], event.call_id) if one is not None]
@@ -100,12 +106,13 @@ def call_of(app: App, event: Event) -> CallOfEvent | None:
     return None
 
 
-def _readable_lane(app: App, task_type: str) -> Kept[Lane] | None:
+def _readable_lane(app: App, task_type: str) -> Lane | None:
     """None, too, where the lane is damaged: the next sweep frees it."""
     try:
-        return app.ledger.lane(task_type)
+        kept = app.ledger.lane(task_type)
     except DamagedRecord:
         return None
+    return kept.record if kept else None
 
 
 def _serves(call: Call, event: Event) -> bool:

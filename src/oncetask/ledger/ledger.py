@@ -1,5 +1,6 @@
 """The ledger's rules over one store."""
 
+import json
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
@@ -10,9 +11,9 @@ from pydantic import ValidationError
 
 from oncetask.clock import Clock
 from oncetask.errors import DamagedRecord, LedgerUnavailable, RecordTooLarge
-from oncetask.ledger import damage
-from oncetask.ledger.damage import is_newer
 from oncetask.ledger.records import (
+    DAMAGED_QUEUE,
+    FORMAT,
     LEASE_KEY,
     ROUTES_KEY,
     RUNNING_QUEUE,
@@ -315,15 +316,19 @@ class Ledger:
     # -- damage ---------------------------------------------------------------------------------
 
     def set_aside(self, key: str) -> bool:
-        """Take an open record that cannot be read out of its queue, so that it is met once; whether that was
-        now. A newer version's record stays where it is.
+        """Take a damaged open record out of its queue, so that it is met once; whether that was now. It stands
+        in a queue of its own until an operator removes it. A newer version's record stays where it is.
         """
-        return damage.set_aside(self.store, key)
+        row = self.store.get(key)
+        if row is None or row.queue in {None, DAMAGED_QUEUE} or _is_newer(row):
+            return False
+        aside = Row(key, secrets.token_hex(8), DAMAGED_QUEUE, key, row.expires_s, row.body)
+        return self.store.put(aside, replacing=row.version)
 
     def drop_damaged_lane(self, key: str) -> bool:
         """Free a lane whose record cannot be read; whether that was now. A newer version's record stays."""
         row = self.store.get(key)
-        if row is None or is_newer(row) or self._readable(row, Lane) is not None:
+        if row is None or _is_newer(row) or self._readable(row, Lane) is not None:
             return False
         return self.store.delete(key, version=row.version)
 
@@ -361,7 +366,7 @@ class Ledger:
             if row is None:
                 continue
             kept = self._readable(row, type(record))
-            if kept is None and (is_newer(row) or not damaged_is_free):
+            if kept is None and (_is_newer(row) or not damaged_is_free):
                 raise DamagedRecord(key)
             if kept is not None and not self._has_expired(kept) and not is_free(kept):
                 return Kept(kept, row.version), False
@@ -433,6 +438,16 @@ class Ledger:
 
 def _signed_key(route: str, digest: str) -> str:
     return f"signed/{route}/{digest}"
+
+
+def _is_newer(row: Row) -> bool:
+    """Whether a newer version of this code wrote it."""
+    try:
+        document = json.loads(row.body)
+    except (ValueError, RecursionError):
+        return False
+    found = document.get("format") if isinstance(document, dict) else None
+    return isinstance(found, int) and found > FORMAT
 
 
 def _contended(key: str) -> LedgerUnavailable:

@@ -39,6 +39,9 @@ INLINE = ".inline"
 RUNNING_QUEUE = "running"
 """Tasks that have not ended, and lost calls whose task may still show."""
 
+DAMAGED_QUEUE = "damaged"
+"""What was open and cannot be read: an operator finds it there, and no sweep meets it again."""
+
 LEASE_KEY = "lease/sweep"
 ROUTES_KEY = "routes/names"
 
