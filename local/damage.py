@@ -64,8 +64,8 @@ class Damaged(NamedTuple):
         if self.is_newer:
             return "a newer version of oncetask wrote it: use that one; nothing of it is touched"
         return (
-            "put the row back from a copy of the table, or, once the logs tell whether it has its task, remove "
-            "it with `oncetask ledger give-up ID --yes`: its id is free then"
+            "put the row back from a copy of the table; or, once the logs tell whether it has its task, "
+            "remove it with `oncetask ledger give-up ID --yes`: its id is free then"
         )
 
     def result(self, now_s: float) -> Result:

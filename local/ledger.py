@@ -12,7 +12,6 @@ import os
 import pwd
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from functools import partial
 from typing import Any, NamedTuple
 
 from local import operator, screen
@@ -37,7 +36,8 @@ from local.text import nearest
 from oncetask.app import App, app_of
 from oncetask.errors import DamagedRecord
 from oncetask.ledger.records import MOST_NAME_CHARS, MOST_REASON_CHARS, Event
-from oncetask.models import Status, Task, instant, results_document
+from oncetask.models import Result, Status, Task, instant, results_document
+from oncetask.submit.lane import Held
 
 ACTIONS = ("summary", "list", "show", "retry", "adopt", "give-up")
 
@@ -216,11 +216,12 @@ def _check_removal(action: str, damaged: Sequence[Damaged], consent: Consent) ->
 
 
 def _each_done(app: App, by: dict[str, Any], wanted: Sequence[Wanted], consent: Consent) -> list[Done]:
-    who, why = by["operator"], by["reason"]
-    if by["action"] == "retry":
-        become = partial(operator.retried, app, by=who, why=why, force=consent.force)
-    else:
-        become = partial(operator.ended, app, by=who, why=why)
+    decision = operator.Decision(by["operator"], by["reason"], consent.force)
+
+    def become(lane: Held, event: Event) -> Result:
+        change = operator.retried if by["action"] == "retry" else operator.ended
+        return change(app, lane, event, decision)
+
     return list(operator.each_changed(app, wanted, become))
 
 

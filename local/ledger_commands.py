@@ -77,8 +77,8 @@ def ledger_summary(outer_json: bool, /, *, as_json: bool) -> None:  # noqa: FBT0
 def ledger_list(outer_json: bool, /, *, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001
     """List open events, oldest first, each with why it waits, and records that cannot be read.
 
-    With a --state such as created, finished or failed: events that have ended, as long as they are kept. That,
-    and --code RecordDamaged, read the whole table (of DynamoDB they need the right to Scan it).
+    With a --state such as created, finished or failed: events that have ended, as long as they are kept.
+    That, and --code RecordDamaged, read the whole table; of DynamoDB they need the right to Scan it.
     """
     from local import ledger as command  # noqa: PLC0415
 

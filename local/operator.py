@@ -62,6 +62,14 @@ class Done(NamedTuple):
     why_not: str | None = None
 
 
+class Decision(NamedTuple):
+    """Whose a change is, and why. `force`: also where the safeguard is against it."""
+
+    by: str | None = None
+    why: str | None = None
+    force: bool = False
+
+
 type Change = Callable[[Held, Event], Result]
 """What is done to one event under its type's lane. Raises OperatorError."""
 
@@ -164,29 +172,21 @@ def retry(
     Raises OperatorError; also, unless by force, where an event that runs on hosts may have its task already.
     """
     with _held_for(app, event_id) as (lane, event):
-        return retried(app, lane, event, by=by, why=why, force=force)
+        return retried(app, lane, event, Decision(by, why, force))
 
 
 def give_up(app: App, event_id: str, *, by: str | None = None, why: str | None = None) -> Result:
     """`OutcomeUnknown` where a task may have been made, else `Expired`. Raises OperatorError."""
     with _held_for(app, event_id) as (lane, event):
-        return ended(app, lane, event, by=by, why=why)
+        return ended(app, lane, event, Decision(by, why))
 
 
-def retried(
-    app: App,
-    lane: Held,
-    event: Event,
-    *,
-    by: str | None = None,
-    why: str | None = None,
-    force: bool = False,
-) -> Result:
+def retried(app: App, lane: Held, event: Event, decision: Decision) -> Result:
     """As `retry`, for an event whose lane is held."""
     call = lane.lane.record.call
     if call is not None and _serves(call, event):
         raise OperatorError("this event's call is searched for: wait until it is Ambiguous, or give it up")
-    if event.request.task_type == RUNS_ON_HOSTS and not force:
+    if event.request.task_type == RUNS_ON_HOSTS and not decision.force:
         _raise_where_it_may_have_run(app, event)
     now_s = app.clock.now_s()
     update: dict[str, object] = {
@@ -199,7 +199,7 @@ def retried(
         "lost_calls": (),
         "may_have_run": False,
     }
-    return _changed(app, lane, event, event.moved(now_s, update, by=by, why=why))
+    return _changed(app, lane, event, event.moved(now_s, update, by=decision.by, why=decision.why))
 
 
 def _raise_where_it_may_have_run(app: App, event: Event) -> None:
@@ -213,9 +213,11 @@ def _raise_where_it_may_have_run(app: App, event: Event) -> None:
         )
 
 
-def ended(app: App, lane: Held, event: Event, *, by: str | None = None, why: str | None = None) -> Result:
+def ended(app: App, lane: Held, event: Event, decision: Decision) -> Result:
     """As `give_up`, for an event whose lane is held."""
-    return _changed(app, lane, event, given_up(event, end_of(event), app.clock.now_s(), by=by, why=why))
+    now_s = app.clock.now_s()
+    failed = given_up(event, end_of(event), now_s, by=decision.by, why=decision.why)
+    return _changed(app, lane, event, failed)
 
 
 def adopt(
@@ -229,13 +231,13 @@ def adopt(
         call = found.call
         if app.caller.claim_task(call, task_id).call_id != call.call_id:
             raise OperatorError("this task belongs to another event already")
-        made = Made(task_id, call.call_id, len(call.events))
+        made = Made(task_id, call.call_id, len(call.events), by=by, why=why)
         now_s = app.clock.now_s()
 
         def adopted(kept: Event) -> Event:
             if not (_serves(call, kept) and kept.waits):
                 return kept
-            return with_task(kept, made, now_s, attempts=kept.attempts, by=by, why=why)
+            return with_task(kept, made, now_s, attempts=kept.attempts)
 
         changed = [app.ledger.change_event(one, adopted) for one in call.event_ids]
         return [event.result() for event in changed if event is not None and event.task_id == task_id]

@@ -316,8 +316,9 @@ class Ledger:
     # -- damage ---------------------------------------------------------------------------------
 
     def set_aside(self, key: str) -> bool:
-        """Take a damaged open record out of its queue, so that it is met once; whether that was now. It stands
-        in a queue of its own until an operator removes it. A newer version's record stays where it is.
+        """Take a damaged open record out of its queue, so that it is met once; whether that was now.
+
+        An operator finds it in a queue of its own. A newer version's record stays where it is.
         """
         row = self.store.get(key)
         if row is None or row.queue in {None, DAMAGED_QUEUE} or _is_newer(row):
