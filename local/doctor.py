@@ -18,6 +18,7 @@ from oncetask.errors import (
     SecretUnavailable,
     SettingsError,
 )
+from oncetask.ledger.records import event_queue
 from oncetask.models import TASK_TYPES
 from oncetask.settings import Settings
 
@@ -109,7 +110,7 @@ def _ledger(app: App) -> Finding:
             "ledger", "wrong", f"{named}: its folder is not there", f"make the folder {path.parent}"
         )
     try:
-        next(iter(app.ledger.waiting()), None)
+        next(app.ledger.waiting(event_queue(None), 1), None)
         app.ledger.event("oncetask-doctor")
     except LedgerUnavailable as error:
         return Finding(

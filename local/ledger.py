@@ -1,56 +1,53 @@
 """`oncetask ledger`: an operator's hands on the ledger that the environment names.
 
 summary   how much is open, by route, state and code; what runs; what is damaged
-list      what waits and why
+list      what waits and why; with a state, also what has ended
 show      where one event stands, its last call with what may be its task, and what happened to it
 retry     ask for it again at the next sweep: the operator knows that no task was made
 adopt     TASK is its task: the operator found it
-give-up   end it
+give-up   end it; or remove a record that cannot be read
 """
 
 import os
 import pwd
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
 
-from local import screen
+from local import operator, screen
+from local.damage import Damaged, found_damaged, remove
 from local.durations import shown as shown_s
 from local.environments import lasting_ledger, told
-from local.errors import CommandError, NotDone
+from local.errors import NotDone
 from local.ledger_queries import (
+    OPEN_STATES,
+    STATES,
     Filter,
+    call_document,
+    calls_of,
     damaged_records,
-    damaged_result,
-    open_events,
-    results_of,
+    events,
     timeline,
 )
 from local.ledger_queries import summary as summary_of
+from local.operator import Done, OperatorError, Wanted
 from local.screen import Screen
 from local.text import nearest
 from oncetask.app import App, app_of
-from oncetask.errors import Code, DamagedRecord, QueryFailed
-from oncetask.ledger.records import Ask, Event
-from oncetask.models import Answer, Outcome, Result, Status, instant, results_document
-from oncetask.sweep.sweep import given_up
+from oncetask.errors import DamagedRecord
+from oncetask.ledger.records import MOST_NAME_CHARS, MOST_REASON_CHARS, Event
+from oncetask.models import Result, Status, Task, instant, results_document
+from oncetask.submit.lane import Held
 
 ACTIONS = ("summary", "list", "show", "retry", "adopt", "give-up")
-STATES = (Status.PENDING, Status.UNKNOWN)
-INVOCATION_MS = 30_000
-BEFORE_S = 60
-"""How long before a call a task may have started that is shown as its candidate: clocks differ."""
-
-
-class OperatorError(CommandError):
-    """What was asked for cannot be done; the text says why."""
 
 
 class Consent(NamedTuple):
-    """How a change is wanted."""
+    """How a change is wanted, and why."""
 
     dry_run: bool = False
     yes: bool = False
+    force: bool = False
     reason: str | None = None
 
 
@@ -61,17 +58,6 @@ def _opened() -> Iterator[App]:
     lasting_ledger(environment)
     with closing(app_of(environment)) as app:
         yield app
-
-
-def operator() -> str:
-    """Who changes the ledger: ONCETASK_OPERATOR, else the login name."""
-    named = os.environ.get("ONCETASK_OPERATOR")
-    if named:
-        return named
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 # -- looking --------------------------------------------------------------------------------------
@@ -98,125 +84,182 @@ def summary(*, as_json: bool) -> None:
         shown.line(task["task_type"], f"for {task['events']} events since {task['since']}", indent=1)
         shown.ids(task["task_id"])
     if document["damaged"]:
-        shown.line(f"{len(document['damaged'])} records are damaged:", style="red")
+        shown.line(f"{len(document['damaged'])} records are damaged: `show` each", style="red")
         for key in document["damaged"]:
-            shown.ids(key)
+            shown.ids(key.removeprefix("event/"))
 
 
 def listed(chosen: Filter, *, as_json: bool) -> None:
-    """Print open events, oldest first, with what is damaged among them."""
-    _check_state(chosen)
+    """Print events, oldest first, and what is damaged; each as it is read, where it is no JSON document."""
+    _check_state(chosen, STATES)
     with _opened() as app:
-        documents = results_of(open_events(app, chosen))
-        if not chosen.says_something:
-            documents += [damaged_result(app, record).document() for record in damaged_records(app)]
-    screen.results(Screen(), results_document(documents), as_json=as_json)
+        _show_results(_listed(app, chosen), as_json=as_json)
 
 
-def _check_state(chosen: Filter) -> None:
-    if chosen.state is not None and chosen.state not in STATES:
-        hint = nearest(chosen.state, STATES)
-        raise OperatorError(f"--state must be {' or '.join(STATES)}{hint}")
+def _listed(app: App, chosen: Filter) -> Iterator[dict[str, Any]]:
+    if not chosen.is_damaged:
+        yield from (event.result().document() for event in events(app, chosen))
+    now_s = app.clock.now_s()
+    yield from (record.result(now_s).document() for record in damaged_records(app, chosen))
 
 
-def show(event_id: str, *, as_json: bool) -> None:
-    """Print one event whole."""
+def _show_results(results: Iterable[dict[str, Any]], *, as_json: bool) -> None:
+    shown = Screen()
+    if as_json:
+        shown.document(results_document(list(results)))
+        return
+    counts = dict.fromkeys(map(str, Status), 0)
+    for result in results:
+        shown.result(result)
+        counts[result["status"]] += 1
+    shown.line(screen.counted(counts))
+
+
+def _check_state(chosen: Filter, states: Sequence[Status]) -> None:
+    if chosen.state is not None and chosen.state not in states:
+        hint = nearest(chosen.state, states)
+        raise OperatorError(f"--state must be {', '.join(states[:-1])} or {states[-1]}{hint}")
+
+
+def show(name: str, *, as_json: bool) -> None:
+    """Print one event whole, or a damaged record as it is. `name`: an event's id, or a record's key."""
     with _opened() as app:
-        event = _event(app, event_id)
-        ask = _ask_of(app, event)
+        record = found_damaged(app, name)
+        if record is None:
+            _show_event(app, _event(app, name), as_json=as_json)
+        else:
+            _show_damaged(app, record, as_json=as_json)
+
+
+def _show_event(app: App, event: Event, *, as_json: bool) -> None:
+    calls = calls_of(app, event)
+    call_documents = [call_document(found) for found in calls]
     document = results_document([event.result().document()])
     document["event"] = event.model_dump(mode="json", by_alias=True)
-    document["ask"] = ask_document(ask) if ask else None
-    document["timeline"] = timeline(event, ask)
+    document["call"] = call_documents[-1] if call_documents else None
+    document["earlier_calls"] = call_documents[:-1]
+    document["timeline"] = timeline(event, calls)
     shown = Screen()
     if as_json:
         shown.document(document)
         return
     shown.result(document["results"][0])
     for one in document["timeline"]:
-        shown.line(one["at"], one["what"])
-    if event.request is not None:
-        shown.line("asks for:")
-        shown.document(event.request.model_dump(by_alias=True))
-    for name, value in (document["ask"] or {}).items():
-        values = value if isinstance(value, list) else [value]
+        parts = (one["at"], one["what"], one["code"], one["by"] and f"by {one['by']}", one["reason"])
+        shown.line(*(part for part in parts if part))
+    shown.line("asks for:")
+    shown.document(event.request.model_dump(by_alias=True))
+    for name, value in (document["call"] or {}).items():
         shown.line(f"{name}:")
-        for one in values:
+        for one in value if isinstance(value, list) else [value]:
             shown.ids("-" if one is None else str(one))
 
 
-def call_document(found: CallOfEvent) -> dict[str, object]:
-    """What an operator wants to know of a call: when it was sent, and which tasks may be its own."""
-    call = found.call
-    return {
-        "call_id": call.call_id,
-        "state": _state(found),
-        "first_sent_at": instant(call.first_sent_s),
-        "sent_at": instant(call.sent_s),
-        "task_type": call.request.task_type,
-        "event_ids": list(call.event_ids),
-        "task_id": call.answer.task_id if call.answer else None,
-        "candidates": list(found.lost.candidates) if found.lost else [],
-    }
-
-
-def _state(ask: Ask) -> str:
-    if ask.answer is not None:
-        return "its task has ended" if ask.finish else f"answered: {ask.answer.outcome}"
-    if ask.ended_s is not None:
-        return "left to the operator"
-    return "in flight" if ask.lost is None else "looked for"
+def _show_damaged(app: App, record: Damaged, *, as_json: bool) -> None:
+    document = results_document([record.result(app.clock.now_s()).document()])
+    document["damaged"] = {"key": record.row.key, "text": record.row.body, "do": record.what_to_do}
+    shown = Screen()
+    if as_json:
+        shown.document(document)
+        return
+    shown.line("this record cannot be read; it holds:", style="red")
+    shown.line(record.row.body)
+    shown.line(f"do: {record.what_to_do}")
+    shown.ids(record.name)
 
 
 # -- changing -------------------------------------------------------------------------------------
 
 
-def change(
-    action: str, event_ids: tuple[str, ...], chosen: Filter, consent: Consent, *, as_json: bool
-) -> None:
+def change(action: str, names: tuple[str, ...], chosen: Filter, consent: Consent, *, as_json: bool) -> None:
     """Retry or give up events, by their ids or by a filter. Raises NotDone where one was not changed."""
-    if not event_ids and not chosen.says_something:
+    if not names and not chosen.says_something:
         raise OperatorError(f"{action} wants ID, an event's id from `oncetask ledger list`, or a filter")
-    if event_ids and chosen.says_something:
+    if names and chosen.says_something:
         raise OperatorError(f"{action} wants either ids or a filter")
-    _check_state(chosen)
-    shown = Screen()
+    _check_state(chosen, OPEN_STATES)
+    by = _changed_by(action, consent.reason)
     with _opened() as app:
-        wanted = [_event(app, one) for one in event_ids] or list(open_events(app, chosen))
+        damaged = [record for name in dict.fromkeys(names) if (record := found_damaged(app, name))]
+        broken = {name for record in damaged for name in (record.name, record.row.key)}
+        found = [_event(app, name) for name in dict.fromkeys(names) if name not in broken]
+        _check_removal(action, damaged, consent)
         if consent.dry_run:
-            screen.results(shown, results_document(results_of(wanted)), as_json=as_json)
+            now_s = app.clock.now_s()
+            results = (event.result() for event in found or ([] if names else events(app, chosen)))
+            unreadable = (record.result(now_s) for record in damaged)
+            _show_results((one.document() for part in (results, unreadable) for one in part), as_json=as_json)
             return
-        if len(wanted) > 1 and not consent.yes:
+        wanted = [
+            Wanted(event.event_id, event.request.task_type)
+            for event in (found if names else events(app, chosen))
+        ]
+        if len(wanted) + len(damaged) > 1 and not consent.yes:
             raise OperatorError(
-                f"this would change {len(wanted)} events: --dry-run shows them, --yes does it"
+                f"this would change {len(wanted) + len(damaged)} events: --dry-run shows them, --yes does it"
             )
-        results, failures = _each_changed(app, action, wanted)
-    document = results_document([result.document() for result in results])
-    document["changed_by"] = {"operator": operator(), "reason": consent.reason, "action": action}
-    document["not_changed"] = [{"event_id": event_id, "why": why} for event_id, why in failures]
-    _show_changed(shown, document, as_json=as_json)
+        done = [*_each_done(app, by, wanted, consent), *_each_removed(app, damaged)]
+    _show_done(by, done, damaged, as_json=as_json)
+
+
+def _check_removal(action: str, damaged: Sequence[Damaged], consent: Consent) -> None:
+    """A record that cannot be read is removed by `give-up --yes` alone."""
+    if not damaged or consent.dry_run:
+        return
+    if action != "give-up":
+        raise OperatorError("this record cannot be read: `oncetask ledger show ID` says what to do")
+    if not consent.yes:
+        raise OperatorError(
+            "this record cannot be read: --yes removes it, and its id is free then; "
+            "`oncetask ledger show ID` shows what is in it"
+        )
+
+
+def _each_done(app: App, by: dict[str, Any], wanted: Sequence[Wanted], consent: Consent) -> list[Done]:
+    decision = operator.Decision(by["operator"], by["reason"], consent.force)
+
+    def become(lane: Held, event: Event) -> Result:
+        change = operator.retried if by["action"] == "retry" else operator.ended
+        return change(app, lane, event, decision)
+
+    return list(operator.each_changed(app, wanted, become))
+
+
+def _each_removed(app: App, damaged: Sequence[Damaged]) -> Iterator[Done]:
+    for record in damaged:
+        why_not = None
+        if record.is_newer:
+            why_not = record.what_to_do
+        elif not remove(app, record):
+            why_not = "the record has changed meanwhile: look again"
+        yield Done(record.name, None, why_not)
+
+
+def _show_done(
+    by: dict[str, Any], done: Sequence[Done], damaged: Sequence[Damaged], *, as_json: bool
+) -> None:
+    """Raises OperatorError for the only one, and NotDone where some of several were not changed."""
+    failures = [one for one in done if one.why_not is not None]
+    if len(done) == 1 and failures:
+        raise OperatorError(str(failures[0].why_not))
+    removed = {record.name for record in damaged} - {one.event_id for one in failures}
+    document = results_document([one.result.document() for one in done if one.result is not None])
+    document["changed_by"] = by
+    document["removed"] = sorted(removed)
+    document["not_changed"] = [{"event_id": one.event_id, "why": one.why_not} for one in failures]
+    _show_changed(document, as_json=as_json)
     if failures:
         raise NotDone
 
 
-def _each_changed(app: App, action: str, events: list[Event]) -> tuple[list[Result], list[tuple[str, str]]]:
-    """Results of those that were changed, and why the others were not. One alone raises instead."""
-    results: list[Result] = []
-    failures: list[tuple[str, str]] = []
-    for event in events:
-        try:
-            results += changed(app, action, event.event_id, None)
-        except OperatorError as error:
-            if len(events) == 1:
-                raise
-            failures.append((event.event_id, str(error)))
-    return results, failures
-
-
-def _show_changed(shown: Screen, document: dict[str, Any], *, as_json: bool) -> None:
+def _show_changed(document: dict[str, Any], *, as_json: bool) -> None:
+    shown = Screen()
     screen.results(shown, document, as_json=as_json)
     if as_json:
         return
+    for name in document.get("removed", []):
+        shown.line("removed", style="red")
+        shown.ids(name)
     by = document["changed_by"]
     shown.line(f"{by['action']} by {by['operator']}" + (f": {by['reason']}" if by["reason"] else ""))
     for one in document.get("not_changed", []):
@@ -226,137 +269,75 @@ def _show_changed(shown: Screen, document: dict[str, Any], *, as_json: bool) -> 
 
 def adopt(event_id: str, task_id: str | None, *, force: bool, reason: str | None, as_json: bool) -> None:
     """Give the event a task; without one print the candidates."""
-    shown = Screen()
+    by = _changed_by("adopt", reason)
     with _opened() as app:
-        _, ask = _open_event(app, event_id)
-        found = candidates(app, ask) if ask is not None and not (task_id and force) else []
+        event = _event(app, event_id)
         if task_id is None:
-            _show_candidates(shown, found, as_json=as_json)
+            _show_candidates(operator.candidates(app, event), as_json=as_json)
             return
-        known = {one["task_id"] for one in found}
-        if not force and ask is not None and task_id not in known:
-            raise OperatorError(
-                f"this task is no candidate ({len(known)} are: `oncetask ledger adopt ID` lists them); "
-                "--force adopts it all the same"
-            )
-        results = changed(app, "adopt", event_id, task_id)
+        if not force:
+            _check_candidate(task_id, operator.candidates(app, operator.open_event(app, event_id)))
+        results = operator.adopt(app, event_id, task_id, by=by["operator"], why=reason)
     document = results_document([result.document() for result in results])
-    document["changed_by"] = {"operator": operator(), "reason": reason, "action": "adopt"}
-    _show_changed(shown, document, as_json=as_json)
+    document["changed_by"] = by
+    _show_changed(document, as_json=as_json)
 
 
-def candidates(app: App, ask: Ask) -> list[dict[str, Any]]:
-    """Tasks that may be the call's: those it is held to, and those that the service shows now."""
-    task_type, deadline = ask.request.task_type, app.deadline(INVOCATION_MS)
-    found: dict[str, dict[str, Any]] = {
-        task_id: {"task_id": task_id, "started_at": None, "source": None, "targets": None}
-        for task_id in ask.candidates
-    }
-    try:
-        if app.security_center.describes(task_type):
-            tasks = app.security_center.tasks_started_since(task_type, ask.first_sent_s - BEFORE_S, deadline)
-        else:
-            last = app.security_center.last_task(task_type, ask.request.task_name, deadline)
-            tasks = [last] if last else []
-    except QueryFailed as error:
-        raise OperatorError(f"Security Center does not show its tasks: {error}") from None
-    for task in tasks:
-        owner = app.ledger.task_owner(task.task_id)
-        if owner is None or owner.ask_id == ask.ask_id:
-            found[task.task_id] = {
-                "task_id": task.task_id,
-                "started_at": instant(task.started_s) if task.started_s is not None else None,
-                "source": task.source,
-                "targets": sorted(task.targets) if task.targets is not None else None,
-            }
-    return list(found.values())
+def _check_candidate(task_id: str, found: Sequence[Task]) -> None:
+    if task_id not in {task.task_id for task in found}:
+        raise OperatorError(
+            f"this task is no candidate ({len(found)} are: `oncetask ledger adopt ID` lists them); "
+            "--force adopts it all the same"
+        )
 
 
-def _show_candidates(shown: Screen, found: list[dict[str, Any]], *, as_json: bool) -> None:
+def _show_candidates(found: Sequence[Task], *, as_json: bool) -> None:
+    shown = Screen()
+    documents = [
+        {
+            "task_id": task.task_id,
+            "started_at": instant(task.started_s) if task.started_s is not None else None,
+            "source": task.source,
+            "targets": sorted(task.targets) if task.targets is not None else None,
+        }
+        for task in found
+    ]
     if as_json:
-        shown.document({"results": [], "counts": {}, "candidates": found})
+        shown.document(results_document([]) | {"candidates": documents})
         return
     shown.line(f"{len(found)} tasks may be this event's")
-    for one in found:
+    for one in documents:
         targets = ", ".join(one["targets"] or []) or "not told"
         started, source = one["started_at"] or "not told", one["source"] or "not told"
         shown.line(f"started {started}, source {source}, targets {targets}")
-        shown.ids(one["task_id"])
-
-
-def changed(app: App, action: str, event_id: str, task_id: str | None) -> list[Result]:
-    """Where the events stand that the action changed. Raises OperatorError where it cannot be done."""
-    event, ask = _open_event(app, event_id)
-    if action == "retry":
-        return [_retry(app, event)]
-    if action == "give-up":
-        return [_give_up(app, event)]
-    if task_id is None:
-        raise OperatorError("adopt wants TASK, a task's id as Security Center shows it")
-    return _adopt(app, event, ask, task_id)
-
-
-def _retry(app: App, event: Event) -> Result:
-    """Due at once, and as if it had never been asked for but for its `attempts`."""
-    update = {
-        "status": Status.PENDING,
-        "error": None,
-        "due_s": app.clock.now_s(),
-        "failures": 0,
-        "ask_id": None,
-        "ask_sendings": 0,
-        "doubtful": False,
-    }
-    return _change(app, event, lambda kept: kept.model_copy(update=update))
-
-
-def _give_up(app: App, event: Event) -> Result:
-    """`OutcomeUnknown` where a task may have been made, else `Expired`."""
-    in_doubt = event.status is Status.UNKNOWN or event.doubtful
-    code = Code.OUTCOME_UNKNOWN if in_doubt else Code.EXPIRED
-    return _change(app, event, lambda kept: given_up(kept, code, app.clock.now_s()))
-
-
-def _adopt(app: App, event: Event, ask: Ask | None, task_id: str) -> list[Result]:
-    """The task is the whole ask's, and is followed from now on."""
-    if event.status is not Status.UNKNOWN or ask is None:
-        raise OperatorError("no asking for this event is in doubt, so no task can be its own")
-    if app.ledger.own_task(task_id, ask.ask_id).ask_id != ask.ask_id:
-        raise OperatorError("this task belongs to another event already")
-    answer = Answer(outcome=Outcome.CREATED, task_id=task_id)
-    update = {"answer": answer, "answered_s": app.clock.now_s(), "ended_s": None}
-    app.ledger.change_ask(ask.ask_id, lambda kept: kept.model_copy(update=update))
-    settled = app.submitter.settle(ask, answer)
-    return [event.result() for event in settled if event.task_id == task_id]
+        shown.ids(str(one["task_id"]))
 
 
 def _event(app: App, event_id: str) -> Event:
-    event = app.ledger.event(event_id)
+    try:
+        event = app.ledger.event(event_id)
+    except DamagedRecord:
+        raise OperatorError("this record cannot be read: `oncetask ledger show ID` says what to do") from None
     if event is None:
         raise OperatorError("there is no event of that id")
     return event
 
 
-def _ask_of(app: App, event: Event) -> Ask | None:
-    """The event's last ask; None where there is none, or none that can be read."""
+def _changed_by(action: str, reason: str | None) -> dict[str, Any]:
+    """Who changes the ledger, and why. Raises OperatorError: one of them is too long to be kept."""
+    if reason is not None and len(reason) > MOST_REASON_CHARS:
+        raise OperatorError(f"--reason may have {MOST_REASON_CHARS} characters; this one has {len(reason)}")
+    return {"operator": _operator(), "reason": reason, "action": action}
+
+
+def _operator() -> str:
+    """ONCETASK_OPERATOR, else the login name."""
+    named = os.environ.get("ONCETASK_OPERATOR")
+    if named and len(named) > MOST_NAME_CHARS:
+        raise OperatorError(f"ONCETASK_OPERATOR may have {MOST_NAME_CHARS} characters")
+    if named:
+        return named
     try:
-        return app.ledger.ask(event.ask_id) if event.ask_id else None
-    except DamagedRecord:
-        return None
-
-
-def _open_event(app: App, event_id: str) -> tuple[Event, Ask | None]:
-    """An open event that nobody is asking or looking for, and its last ask."""
-    event = _event(app, event_id)
-    if not event.waits:
-        raise OperatorError(f"this event is {event.status}: there is nothing to decide")
-    if any(ask.unresolved and event_id in ask.event_ids for ask in app.ledger.open_asks().records):
-        raise OperatorError("this event is being asked or looked for: wait until it is Ambiguous")
-    return event, _ask_of(app, event)
-
-
-def _change(app: App, event: Event, change: Callable[[Event], Event]) -> Result:
-    kept = app.ledger.change_event(event.event_id, lambda kept: change(kept) if kept == event else kept)
-    if kept is None or kept == event:
-        raise OperatorError("the event has changed meanwhile: look again")
-    return kept.result()
+        return pwd.getpwuid(os.getuid()).pw_name[:MOST_NAME_CHARS]
+    except KeyError:
+        return f"uid {os.getuid()}"

@@ -18,7 +18,7 @@ def filters(command: Callable[..., None]) -> Callable[..., None]:
             "--older-than", type=Duration(), metavar="DURATION", help="Received longer ago: 30s, 10m, 2h, 1d."
         ),
         click.option("--code", metavar="CODE", help="Whose error has that code."),
-        click.option("--state", metavar="STATE", help="Such as pending or unknown."),
+        click.option("--state", metavar="STATE", help="Such as pending, unknown, finished."),
         click.option("--route", metavar="ROUTE", help="Of that route."),
     ):
         command = option(command)
@@ -75,7 +75,11 @@ def ledger_summary(outer_json: bool, /, *, as_json: bool) -> None:  # noqa: FBT0
 @ledger_json
 @click.pass_obj
 def ledger_list(outer_json: bool, /, *, as_json: bool, **chosen: Any) -> None:  # noqa: ANN401, FBT001
-    """List open events, oldest first, each with why it waits."""
+    """List open events, oldest first, each with why it waits, and records that cannot be read.
+
+    With a --state such as created, finished or failed: events that have ended, as long as they are kept.
+    That, and --code RecordDamaged, read the whole table; of DynamoDB they need the right to Scan it.
+    """
     from local import ledger as command  # noqa: PLC0415
 
     command.listed(choice(**chosen), as_json=as_json or outer_json)
@@ -86,7 +90,7 @@ def ledger_list(outer_json: bool, /, *, as_json: bool, **chosen: Any) -> None:  
 @ledger_json
 @click.pass_obj
 def ledger_show(outer_json: bool, /, event_id: str, *, as_json: bool) -> None:  # noqa: FBT001
-    """Show one event whole, and its last call."""
+    """Show one event whole, its last call and what happened to it; of a damaged record, what is in it."""
     from local import ledger as command  # noqa: PLC0415
 
     command.show(event_id, as_json=as_json or outer_json)
@@ -131,6 +135,7 @@ def changes(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @ledger.command("retry")
+@click.option("--force", is_flag=True, help="Although a task may be there that runs on hosts.")
 @changes
 def ledger_retry(outer_json: bool, /, **given: Any) -> None:  # noqa: ANN401, FBT001
     """Let the next sweep ask for events again: you know that no task was made."""
@@ -140,7 +145,7 @@ def ledger_retry(outer_json: bool, /, **given: Any) -> None:  # noqa: ANN401, FB
 @ledger.command("give-up")
 @changes
 def ledger_give_up(outer_json: bool, /, **given: Any) -> None:  # noqa: ANN401, FBT001
-    """End events: nobody asks for them any more."""
+    """End events: nobody asks for them any more. With --yes, remove a record that cannot be read."""
     _change("give-up", outer_json=outer_json, **given)
 
 
@@ -153,9 +158,10 @@ def _change(  # noqa: PLR0913 - one for each option
     yes: bool,
     reason: str | None,
     as_json: bool,
+    force: bool = False,
     **chosen: Any,  # noqa: ANN401
 ) -> None:
     from local import ledger as command  # noqa: PLC0415
 
-    consent = command.Consent(dry_run=dry_run, yes=yes, reason=reason)
+    consent = command.Consent(dry_run=dry_run, yes=yes, force=force, reason=reason)
     command.change(action, event_ids, choice(**chosen), consent, as_json=as_json or outer_json)

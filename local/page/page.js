@@ -100,7 +100,8 @@ async function showEvent(id) {
     return;
   }
   $("event-shown").textContent = visible(found.result.event_id);
-  $("timeline").replaceChildren(...found.timeline.map((t) => make("li", t.at + "  " + t.what)));
+  $("timeline").replaceChildren(...found.timeline.map((t) => make("li",
+    [t.at, t.what, t.code, t.task_id, t.by && "by " + t.by, t.reason].filter(Boolean).join("  "))));
   $("event-result").textContent = JSON.stringify(found.result, null, 2).split("\n").map(visible).join("\n");
   $("event").focus();
 }

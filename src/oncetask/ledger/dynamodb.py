@@ -32,6 +32,8 @@ TABLE_ACTIONS = ("GetItem", "BatchGetItem", "PutItem", "DeleteItem")
 """What the role may do on the table."""
 INDEX_ACTIONS = ("Query",)
 """What the role may do on the table's index."""
+OPERATOR_ACTIONS = ("Scan",)
+"""What an operator needs on the table beside them, to find events that have ended."""
 
 PAGE_ROWS = 1000
 """Keys of at most 700 bytes: a page ends below DynamoDB's own megabyte."""
@@ -116,6 +118,24 @@ class DynamoDbStore:
                 **start,
             )
             yield from sorted((item["due"]["S"], item["key"]["S"]) for item in page["Items"])
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def rows(self, prefix: str) -> Iterator[Row]:
+        """Scan, which reads and is paid for the whole table, whatever the prefix leaves of it."""
+        start: dict[str, Any] = {}
+        while True:
+            page = self._read(
+                "Scan",
+                TableName=self._table,
+                ConsistentRead=True,
+                FilterExpression="begins_with(#key, :prefix)",
+                ExpressionAttributeNames={"#key": "key"},
+                ExpressionAttributeValues={":prefix": {"S": prefix}},
+                **start,
+            )
+            yield from (_row(item) for item in page["Items"])
             if "LastEvaluatedKey" not in page:
                 return
             start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from oncetask.clock import Clock
 from oncetask.errors import DamagedRecord
 from oncetask.ledger.records import (
+    DAMAGED_QUEUE,
     LEASE_KEY,
     ROUTES_KEY,
     RUNNING_QUEUE,
@@ -298,16 +299,15 @@ class Ledger:
     # -- damage ---------------------------------------------------------------------------------
 
     def set_aside(self, key: str) -> bool:
-        """Take a damaged record out of the index, so that it is met once; whether that was now.
+        """Take a damaged open record out of its queue, so that it is met once; whether that was now.
 
-        A newer version's record stays where it is.
+        An operator finds it in a queue of its own. A newer version's record stays where it is.
         """
         row = self.store.get(key)
-        if row is None or row.queue is None or is_newer(row):
+        if row is None or row.queue in {None, DAMAGED_QUEUE} or is_newer(row):
             return False
-        return self.store.put(
-            Row(key, secrets.token_hex(8), None, None, row.expires_s, row.body), replacing=row.version
-        )
+        aside = Row(key, secrets.token_hex(8), DAMAGED_QUEUE, key, row.expires_s, row.body)
+        return self.store.put(aside, replacing=row.version)
 
     def is_newer(self, key: str) -> bool:
         """Whether a newer version of this code wrote the record: it is left alone, and reported."""

@@ -30,6 +30,10 @@ KEPT_S = 7 * 86_400
 
 MOST_HAPPENINGS = 20
 
+MOST_NAME_CHARS = 100
+MOST_REASON_CHARS = 200
+"""Of what an operator says of themselves: an event's history stays small."""
+
 INLINE = ".inline"
 """The queue of events without a route; no route's name has a dot."""
 
@@ -38,6 +42,9 @@ NO_REQUEST = TaskRequest(task_type="", task_name="", param={}, source="")
 
 RUNNING_QUEUE = "running"
 """Tasks that have not ended, and lost calls whose task may still show."""
+
+DAMAGED_QUEUE = "damaged"
+"""What was open and cannot be read: an operator finds it there, and no sweep meets it again."""
 
 LEASE_KEY = "lease/sweep"
 ROUTES_KEY = "routes/names"
@@ -66,13 +73,16 @@ class Record(Ours):
 
 
 class Happening(Ours):
-    """What happened to an event: a status, our or the service's code, a task, an operator's name."""
+    """What happened to an event: a status, our or the service's code, a task; where an operator did it, their
+    name and why.
+    """
 
     at_s: float
     what: str
     code: str | None = None
     task_id: str | None = None
-    by: str | None = None
+    by: str | None = Field(default=None, max_length=MOST_NAME_CHARS)
+    reason: str | None = Field(default=None, max_length=MOST_REASON_CHARS)
 
 
 class HostRule(Ours):
@@ -179,8 +189,13 @@ class Event(Record):
             event_queue(self.route), f"{due_ms:014d}|{int(self.received_s * 1000):014d}.{self.order:05d}"
         )
 
-    def moved(self, at_s: float, update: Mapping[str, object], *, by: str | None = None) -> Self:
-        """The event with these fields; a new result raises `sequence`, and every move is remembered."""
+    def moved(
+        self, at_s: float, update: Mapping[str, object], *, by: str | None = None, why: str | None = None
+    ) -> Self:
+        """The event with these fields; a new result raises `sequence`, and every move is remembered.
+
+        `by`, `why`: the operator whose decision it is, and their reason.
+        """
         moved = self.model_copy(update=update)
         happening = Happening(
             at_s=round(at_s, 3),
@@ -188,6 +203,7 @@ class Event(Record):
             code=_code_of(moved.error),
             task_id=moved.task_id,
             by=by,
+            reason=why,
         )
         is_new = moved.told() != self.told()
         return moved.model_copy(

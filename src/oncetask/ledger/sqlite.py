@@ -89,6 +89,20 @@ class SqlStore:
                 return
             after = page[-1]
 
+    def rows(self, prefix: str) -> Iterator[Row]:
+        """Read in pages, by key, so that no read stays open while its reader writes."""
+        after = ""
+        while True:
+            page = self._rows(
+                "SELECT key, version, queue, due, expires_s, body FROM ledger"
+                " WHERE key > ? AND substr(key, 1, ?) = ? ORDER BY key LIMIT ?",
+                *(after, len(prefix), prefix, PAGE_ROWS),
+            )
+            yield from (Row(*values) for values in page)
+            if len(page) < PAGE_ROWS:
+                return
+            after = page[-1][0]
+
     def forget_expired(self, now_s: float) -> None:
         self._changes("DELETE FROM ledger WHERE expires_s <= ?", int(now_s))
 

@@ -42,6 +42,13 @@ class Store(Protocol):
         writes. `most`: no more than so many are wanted.
         """
 
+    def rows(self, prefix: str) -> Iterator[Row]:
+        """The rows whose keys begin so, in any order, page by page as they are wanted; otherwise as `get`.
+
+        It reads the whole table, closed and expired rows, too: for an operator's own commands alone. No
+        function calls it, and none has the right to.
+        """
+
     def forget_expired(self, now_s: float) -> None:
         """Delete what has expired, where the store does not do so by itself."""
 

@@ -83,7 +83,7 @@ class Settlement(NamedTuple):
         if served is None or served.instance != event.instance:
             return event  # another event under the same id: the call was not sent for it
         if self.answer.outcome is Outcome.CREATED:
-            made = Made.by(self.call, self.answer)
+            made = Made.answered(self.call, self.answer)
             return with_task(event, made, self.now_s, attempts=served.attempts + 1)
         if not event.waits or not self._is_due_for(event, served):
             return event  # settled by this answer already, or by a later one
@@ -127,20 +127,24 @@ class Settlement(NamedTuple):
 
 
 class Made(NamedTuple):
-    """A task that is known to be a call's. `response` is null where a search found it."""
+    """A task that is known to be a call's. `response` is null where a search found it; `by`, `why`: the
+    operator who found it, and their reason.
+    """
 
     task_id: str
     call_id: str
     shared_by: int
     response: TaskResponse | None = None
+    by: str | None = None
+    why: str | None = None
 
     @classmethod
-    def by(cls, call: Call, answer: Answer) -> "Made":
+    def answered(cls, call: Call, answer: Answer) -> "Made":
         """The task in the call's answer."""
         return cls(str(answer.task_id), call.call_id, len(call.events), answer.response)
 
 
-def with_task(event: Event, made: Made, now_s: float, *, attempts: int, by: str | None = None) -> Event:
+def with_task(event: Event, made: Made, now_s: float, *, attempts: int) -> Event:
     """The event once its call is known to have made a task: it gets the task while it is open. Where it has
     another task, or was given up, this is a second task, or one too late, and the operator is told.
     """
@@ -158,7 +162,7 @@ def with_task(event: Event, made: Made, now_s: float, *, attempts: int, by: str 
         "attempts": max(event.attempts, attempts),
     }
     if event.waits:
-        return event.moved(now_s, found, by=by)
+        return event.moved(now_s, found, by=made.by, why=made.why)
     if event.status is Status.FAILED:
         return event.moved(now_s, found | told)
     return event.moved(now_s, told)

@@ -74,7 +74,7 @@ def judge(
         owner = owner_of(task.task_id)
         if owner is not None and owner.call_id == call.call_id and not owner.is_candidate:
             return Found(task.task_id)
-        if owner is None and _could_be(call, task):
+        if owner is None and could_be(call, task):
             candidates.append(task)
         elif not shown.is_all and _could_hide_ours(call, task, owner):
             return Unclear(())
@@ -98,7 +98,7 @@ def judge_later(
     return judge(call, Shown(inside, is_all=True), owner_of, read_timeout_s=read_timeout_s)
 
 
-def _could_be(call: Call, task: Task) -> bool:
+def could_be(call: Call, task: Task) -> bool:
     """Started since the first sending, and nothing that is shown of it differs."""
     return _started_since_first_sending(call, task) and not _differs(call, task)
 

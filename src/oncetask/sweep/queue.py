@@ -90,14 +90,20 @@ def is_past_its_end(event: Event, now_s: float) -> bool:
     return event.waits and event.give_up_s <= now_s
 
 
-def given_up(event: Event, code: Code, now_s: float, *, by: str | None = None) -> Event:
+def given_up(
+    event: Event, code: Code, now_s: float, *, by: str | None = None, why: str | None = None
+) -> Event:
     """The event, failed: `Expired` if surely nothing was made, else `OutcomeUnknown`."""
     message = {
-        Code.EXPIRED: "it waited for as long as its route allows; no task was made",
+        Code.EXPIRED: f"{_why_ended(by)}; no task was made",
         Code.OUTCOME_UNKNOWN: "it was given up; whether a task was made is not known",
     }[code]
     error = ErrorInfo(kind=Kind.OPERATOR, code=code, message=message)
-    return event.moved(now_s, {"status": Status.FAILED, "settled_s": now_s, "error": error}, by=by)
+    return event.moved(now_s, {"status": Status.FAILED, "settled_s": now_s, "error": error}, by=by, why=why)
+
+
+def _why_ended(by: str | None) -> str:
+    return "it waited for as long as its route allows" if by is None else "an operator gave it up"
 
 
 def end_of(event: Event, unresolved: Call | None) -> Code:
