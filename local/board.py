@@ -19,11 +19,15 @@ IDS_SHOWN = 10
 
 
 class Board:
-    """The last deliveries and changes. Threads share it."""
+    """The last deliveries and changes. Threads share it.
 
-    def __init__(self, app: App, screen: Screen) -> None:
+    `documents`: where each result is printed as the JSON document that it is, too, on a line of its own.
+    """
+
+    def __init__(self, app: App, screen: Screen, *, documents: Screen | None = None) -> None:
         self.app = app
         self._screen = screen
+        self._documents = documents
         self._deliveries: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._changes: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._trouble: str | None = None
@@ -38,6 +42,7 @@ class Board:
         told["event_ids"] = [result["event_id"] for result in results if result["event_id"]]
         with self._lock:
             self._deliveries.appendleft(told)
+            self._print_documents(results)
             self._screen.line(_clock(at), verdict, route, reason, f"{ms:.0f} ms")
             for result in results[:IDS_SHOWN]:
                 self._screen.ids(result["event_id"], result["task_id"])
@@ -48,9 +53,15 @@ class Board:
         """What a sweep changed: a line and an id each; nothing where it changed nothing."""
         at = instant(time())
         with self._lock:
+            self._changes.extendleft({"at": at, **_short(result)} for result in results)
+            self._print_documents(results)
             for result in results:
-                self._changes.appendleft({"at": at, **_short(result)})
                 self._screen.result(result, _clock(at))
+
+    def _print_documents(self, results: list[dict[str, Any]]) -> None:
+        if self._documents is not None:
+            for result in results:
+                self._documents.document(result)
 
     def trouble(self, text: str | None) -> None:
         """What is wrong with the sweep or a timer; told once as long as it stays the same."""

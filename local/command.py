@@ -182,6 +182,7 @@ def routes_check(context: click.Context, *, routes: Path | None, as_json: bool) 
 @click.option("--save", type=FILE, metavar="DIR", help="Keep every delivery there, for `send --replay`.")
 @click.option("--sweep-every", type=Duration(), default=3, metavar="DURATION", help="Default: 3s.")
 @routes_file
+@as_json
 def serve(  # noqa: PLR0913 - one for each option
     *,
     port: int,
@@ -190,15 +191,25 @@ def serve(  # noqa: PLR0913 - one for each option
     save: Path | None,
     sweep_every: int,
     routes: Path | None,
+    as_json: bool,
 ) -> None:
     """Take webhooks and fire timers on this machine, with a sweep every few seconds and a page to look at.
 
     It listens on 127.0.0.1 alone, asks an embedded emulator of Security Center unless --live, and prints a
-    line a delivery (refused ones, too) and a line a change. Ctrl-C ends it.
+    line a delivery (refused ones, too) and a line a change; with --json that goes to stderr, and each result
+    to stdout, a document a line. Ctrl-C ends it.
     """
     from local import serve as command  # noqa: PLC0415
 
-    wanted = command.Wanted(port, ledger, live=live, save=save, sweep_every_s=sweep_every, routes=routes)
+    wanted = command.Wanted(
+        port,
+        ledger,
+        live=live,
+        save=save,
+        sweep_every_s=sweep_every,
+        routes=routes,
+        as_json=as_json,
+    )
     with suppress(KeyboardInterrupt):  # how it is meant to be ended
         command.main(wanted)
 

@@ -1,6 +1,7 @@
 """`oncetask serve`: webhooks, timers and a sweep behind a real HTTP server on loopback, with a page."""
 
 import asyncio
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager, closing
@@ -44,12 +45,13 @@ class Wanted(NamedTuple):
     save: Path | None = None
     sweep_every_s: float = 3.0
     routes: Path | None = None
+    as_json: bool = False
 
 
 def main(wanted: Wanted) -> None:
     """Serve until interrupted. Raises OnceTaskError before that: what the environment or a port lacks."""
     environment = told(wanted.routes, _ledger(wanted.ledger))
-    screen = Screen()
+    screen, documents = (Screen(sys.stderr), Screen()) if wanted.as_json else (Screen(), None)
     with ExitStack() as stack:
         emulator = None
         if wanted.live:
@@ -65,7 +67,7 @@ def main(wanted: Wanted) -> None:
         listening = stack.enter_context(bound(wanted.port))
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         _greet(screen, app, emulator, url, live=wanted.live)
-        server = Server(app, Board(app, screen), timers, emulator, wanted)
+        server = Server(app, Board(app, screen, documents=documents), timers, emulator, wanted)
         config = uvicorn.Config(server, log_level="critical", lifespan="on", timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listening])
 
