@@ -47,9 +47,10 @@ PLANTED = (
     Planted(
         "lane: released before the answer is settled",
         "oncetask/submit/call.py",
-        "            stand = self.settle(call, answer, events, report)\n            if answer",
-        "            self.ledger.release_lane(answered)\n"
-        "            stand = self.settle(call, answer, events, report)\n            if answer",
+        "            stand = self.settle(call, answer, events, report)\n            if answer.outcome is not",
+        "            if answer.outcome is not Outcome.LOST:\n"
+        "                self.ledger.release_lane(answered)\n"
+        "            stand = self.settle(call, answer, events, report)\n            if answer.outcome is not",
     ),
     Planted(
         "call: events are not read again under the lane",
@@ -155,9 +156,9 @@ def caught(bug: Planted) -> tuple[str, float]:
 
 
 def main() -> None:
-    """Plant them one at a time."""
+    """Plant them one at a time; with an argument, those whose names hold it."""
     uncaught = 0
-    for bug in PLANTED:
+    for bug in (bug for bug in PLANTED if sys.argv[-1] in bug.name or len(sys.argv) == 1):
         why, seconds = caught(bug)
         uncaught += not why
         print(f"| {bug.name} | {seconds:.0f} s | {why or 'NOT CAUGHT'} |", flush=True)

@@ -233,6 +233,13 @@ def given_up_while_it_is_asked_for(world: World) -> None:
 
 
 @scenario
+def given_up_while_a_sweep_begins(world: World) -> None:
+    world.recorded("a")
+    world.sweeps(0, 70)
+    world.give_up("a", at_s=0)
+
+
+@scenario
 def given_up_while_it_is_searched_for(world: World) -> None:
     world.script("unheard")
     world.deliver("delivery", "a")
