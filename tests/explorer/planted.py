@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-SECONDS = "240"
+SECONDS = "300"
 
 
 class Planted(NamedTuple):
@@ -89,7 +89,7 @@ PLANTED = (
         "    if not lost and _is_found(context, lost):",
     ),
     Planted(
-        "search: a second task is watched for only once it was sent again",
+        "search: events are sent again, and an earlier task that shows later is not watched for",
         "oncetask/sweep/turns.py",
         "        watch_from_now(context, one.call.call_id)\n",
         "        pass\n",

@@ -166,6 +166,14 @@ def lost_and_past_its_end(world: World) -> None:
     world.sweeps(30, 60)
 
 
+@scenario
+def answered_while_it_is_given_up(world: World) -> None:
+    world.script("slow")
+    world.expires = True
+    world.deliver("delivery", "a", give_up_s=world.scheduler.time_s + 60)
+    world.sweeps(100, 160)
+
+
 # -- refusals -----------------------------------------------------------------------------------
 
 
