@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
-SECONDS = "240"
+SECONDS = "300"
 
 
 class Planted(NamedTuple):
@@ -47,9 +47,10 @@ PLANTED = (
     Planted(
         "lane: released before the answer is settled",
         "oncetask/submit/call.py",
-        "            stand = self.settle(call, answer, events, report)\n            if answer",
-        "            self.ledger.release_lane(answered)\n"
-        "            stand = self.settle(call, answer, events, report)\n            if answer",
+        "            stand = self.settle(call, answer, events, report)\n            if answer.outcome is not",
+        "            if answer.outcome is not Outcome.LOST:\n"
+        "                self.ledger.release_lane(answered)\n"
+        "            stand = self.settle(call, answer, events, report)\n            if answer.outcome is not",
     ),
     Planted(
         "call: events are not read again under the lane",
@@ -88,7 +89,7 @@ PLANTED = (
         "    if not lost and _is_found(context, lost):",
     ),
     Planted(
-        "search: a second task is watched for only once it was sent again",
+        "search: events are sent again, and an earlier task that shows later is not watched for",
         "oncetask/sweep/turns.py",
         "        watch_from_now(context, one.call.call_id)\n",
         "        pass\n",
@@ -155,9 +156,9 @@ def caught(bug: Planted) -> tuple[str, float]:
 
 
 def main() -> None:
-    """Plant them one at a time."""
+    """Plant them one at a time; with an argument, those whose names hold it."""
     uncaught = 0
-    for bug in PLANTED:
+    for bug in (bug for bug in PLANTED if sys.argv[-1] in bug.name or len(sys.argv) == 1):
         why, seconds = caught(bug)
         uncaught += not why
         print(f"| {bug.name} | {seconds:.0f} s | {why or 'NOT CAUGHT'} |", flush=True)

@@ -166,6 +166,14 @@ def lost_and_past_its_end(world: World) -> None:
     world.sweeps(30, 60)
 
 
+@scenario
+def answered_while_it_is_given_up(world: World) -> None:
+    world.script("slow")
+    world.expires = True
+    world.deliver("delivery", "a", give_up_s=world.scheduler.time_s + 60)
+    world.sweeps(100, 160)
+
+
 # -- refusals -----------------------------------------------------------------------------------
 
 
@@ -230,6 +238,13 @@ def given_up_while_it_is_asked_for(world: World) -> None:
     world.deliver("delivery", "a")
     world.give_up("a", at_s=0.02)
     world.sweeps(70)
+
+
+@scenario
+def given_up_while_a_sweep_begins(world: World) -> None:
+    world.recorded("a")
+    world.sweeps(0, 70)
+    world.give_up("a", at_s=0)
 
 
 @scenario

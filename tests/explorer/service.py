@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind, QueryFailed
-from oncetask.ledger.records import Lane, Served, lane_key
+from oncetask.ledger.records import Event, Lane, Served, event_key, lane_key
 from oncetask.models import Answer, Ended, ErrorInfo, Outcome, Progress, Task, TaskRequest, TaskResponse
 from tests.explorer.scheduler import Scheduler
 from tests.explorer.store import ExploredStore
@@ -116,8 +116,15 @@ class ExploredService:
             raise Broken("a second call of a type was sent while the first was in flight, within its claim")
         if lane.claim_ends_s <= now_s:
             raise Broken("a call was sent after its claim had ended")
+        if not all(map(self._is_open, lane.call.events)):
+            raise Broken("a call was sent for an event that has ended, or is another by now")
         self.in_flight[task_type] = lane.claim_ends_s
         return lane
+
+    def _is_open(self, served: Served) -> bool:
+        row = self.store.rows[event_key(served.event_id)]
+        event = Event.model_validate_json(row.body)
+        return event.waits and event.instance == served.instance
 
     def _word_for(self, request: TaskRequest) -> str:
         word = self.script.popleft() if self.script else self.always

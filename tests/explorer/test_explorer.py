@@ -37,7 +37,7 @@ FOUND = {
         "sweep-b@36=unheard",
     ),
 }
-"""What was broken once. The points move with the code; all single deviations are tried beside them."""
+"""What was broken once, the last by a first mending. Points move with the code: all are tried, too."""
 
 
 def broken(scenario: str, schedules: list[Schedule]) -> list[Failure]:
