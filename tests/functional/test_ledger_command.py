@@ -3,13 +3,14 @@
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from local import operator
+from local import ledger_queries, operator
 from local.emulator import (
     ACCESS_KEY_ID,
     ACCESS_KEY_SECRET,
@@ -20,12 +21,15 @@ from local.emulator import (
     Throttle,
 )
 from local.errors import CommandError
+from local.ledger_queries import Filter
 from local.operator import Decision, OperatorError, Wanted
 from oncetask.app import App
+from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event, Lane, call_key, event_key, task_key
+from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status
 from oncetask.submit.report import Limits
-from tests.clocks import FakeClock
+from tests.clocks import NOW_S, FakeClock
 from tests.conftest import MakeApp
 from tests.functional.sweeps import CHECK, World, error_code
 
@@ -162,6 +166,34 @@ def test_summary_counts_all_that_is_open_however_much(run: Run, world: World) ->
     assert found["slots"] == {"in_use": 0, "of": 10}
 
 
+@pytest.mark.parametrize(
+    "number", [3_000, pytest.param(100_000, marks=[pytest.mark.slow, pytest.mark.timeout(600)])]
+)
+def test_summary_and_list_are_exact_and_soon_there(number: int, world: World) -> None:
+    """A millisecond an event, whatever else there is; oldest first, each once."""
+    store = SqlStore()
+    world.app.ledger = Ledger(store, world.clock)
+    world.record(world.draft("e0"))
+    row = store.get("event/webhook:agents:e0")
+    assert row is not None
+    for index in range(1, number):  # what `record` writes, without its reckoning
+        event_id, received_s = f"webhook:agents:e{index}", int(NOW_S) - index
+        body = row.body.replace("webhook:agents:e0", event_id).replace(str(int(NOW_S)), str(received_s), 1)
+        due = f"{received_s * 1000:014d}|{received_s * 1000:014d}.00000"
+        store.put(
+            row._replace(key=event_key(event_id), version=str(index), due=due, body=body), replacing=None
+        )
+    began_s = time.monotonic()
+
+    found = ledger_queries.summary(world.app)
+    oldest = list(ledger_queries.events(world.app, Filter(limit=3)))
+    counted = sum(1 for _ in ledger_queries.events(world.app, Filter(code=None, route="agents")))
+
+    assert time.monotonic() - began_s < 3 * number / 1000 + 1
+    assert (found["waiting"], counted) == (number, number)
+    assert [event.event_id for event in oldest] == [f"webhook:agents:e{number - n}" for n in (1, 2, 3)]
+
+
 def test_show_prints_the_event_and_its_call(run: Run, ambiguous: World) -> None:
     """The candidates are what an operator needs to decide."""
     found = document(run("show", ID, "--json"))
@@ -185,7 +217,8 @@ def test_show_prints_a_call_that_is_still_searched_for(run: Run, world: World) -
     assert found["call"]["state"] == "searched for"
 
 
-def test_the_timeline_says_who_did_what_and_why(run: Run, ambiguous: World) -> None:
+@pytest.mark.usefixtures("ambiguous")
+def test_the_timeline_says_who_did_what_and_why(run: Run) -> None:
     """On the event itself: whoever looks later, with whatever command, sees it."""
     run("give-up", ID, "--reason", "the host is gone", operator="ada")
 
