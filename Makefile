@@ -11,6 +11,11 @@ PYTHON := .venv/bin/python
 export UV_PYTHON_DOWNLOADS ?= automatic
 export PYTHONPATH := src:.
 
+# What is given to these is data. It goes into the environment as it was written: neither make nor a shell
+# evaluates anything of it.
+$(foreach name,FOR SEED COUNT MEASURE,$(if $(filter-out undefined,$(origin $(name))),\
+  $(eval export GIVEN_$(name) := $$(value $(name)))$(eval unexport $(name))))
+
 .PHONY: help setup lock run soak explore fuzz bench pages test check
 .PHONY: sam build deploy lint-template
 
@@ -27,16 +32,16 @@ run: setup ## the main job: every sample event through the real handlers, agains
 	@./oncetask run
 
 soak: setup ## the books under every fault, for FOR=600 seconds, from SEED=0
-	@$(PYTHON) -m tests.model.soak --seconds $(or $(FOR),600) --seed $(or $(SEED),0)
+	@$(PYTHON) -m tests.model.soak --seconds "$${GIVEN_FOR:-600}" --seed "$${GIVEN_SEED:-0}"
 
 explore: setup ## the real code under every single deviation of small scenarios, then random ones: FOR=600 seconds, SEED
-	@$(PYTHON) -m tests.explorer.explorer --seconds $(or $(FOR),600) $(if $(SEED),--seed $(SEED))
+	@$(PYTHON) -m tests.explorer.explorer --seconds "$${GIVEN_FOR:-600}" --seed "$${GIVEN_SEED:-}"
 
 fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
-	@$(PYTHON) -m tests.hostile.fuzz --deliveries $(or $(COUNT),100000)
+	@$(PYTHON) -m tests.hostile.fuzz --deliveries "$${GIVEN_COUNT:-100000}"
 
-bench: setup ## what starts, events, memory and the bundle cost beside the official clients; writes docs/bench.md
-	@$(PYTHON) -m bench.bench $(MEASURE)
+bench: setup ## what starts, events, memory and the bundle cost beside the official clients; writes docs/bench.md; MEASURE=WORD: that alone
+	@$(PYTHON) -m bench.bench "$${GIVEN_MEASURE:-}"
 
 pages: setup ## write what the pages show of the code again: the table of answers, the pictures
 	@$(PYTHON) -m tests.project.pages

@@ -4,7 +4,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from alibabacloud_tea_openapi.client import Client
@@ -15,6 +15,7 @@ from bench import startup, storm, turns
 from bench.figures import Row, show, write
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
+from local.text import nearest, visible
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event
 from oncetask.ledger.sqlite import SqlStore
@@ -28,13 +29,23 @@ DISTANT_CALLS_PER_ROUND = 5
 
 def main() -> None:
     """Measure all, or what is named; print the table, and write the page of all. Status 1: a missed goal."""
-    wanted = sys.argv[1:]
-    measures = [measure for measure in MEASURES if not wanted or measure.__name__ in wanted]
+    wanted = " ".join(sys.argv[1:]).split()
+    measures = chosen(wanted)
     rows = [row for measure in measures for row in _told(measure)]
     show(rows)
     if not wanted:
         write(rows, machine=startup.machine())
     sys.exit(any(row.met is False for row in rows))
+
+
+def chosen(words: Sequence[str]) -> list[Callable[[], Iterator[Row]]]:
+    """The measures of those names; all where there is none. Ends the program where a name is none of ours."""
+    known = {measure.__name__: measure for measure in MEASURES}
+    unknown = next((word for word in words if word not in known), None)
+    if unknown is not None:
+        hint = nearest(unknown, known)
+        sys.exit(f"there is no measure {visible(unknown)}{hint}; there are {', '.join(known)}")
+    return [measure for name, measure in known.items() if not words or name in words]
 
 
 def _told(measure: Callable[[], Iterator[Row]]) -> Iterator[Row]:

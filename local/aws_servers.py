@@ -21,7 +21,13 @@ from local.tools import node_modules, python_tool
 from oncetask.aws.client import AwsError, AwsService
 from oncetask.aws.sigv4 import AwsKeys
 from oncetask.clock import Clock
-from oncetask.ledger.dynamodb import INDEX_ACTIONS, TABLE_ACTIONS, DynamoDbStore, table_definition
+from oncetask.ledger.dynamodb import (
+    INDEX_ACTIONS,
+    OPERATOR_ACTIONS,
+    TABLE_ACTIONS,
+    DynamoDbStore,
+    table_definition,
+)
 from oncetask.ledger.sqlite import SqlStore
 
 REGION = "eu-central-1"
@@ -100,7 +106,7 @@ def moto() -> Iterator[DynamoDb]:
     url = f"http://127.0.0.1:{port}"
     with running([str(program), "-H", "127.0.0.1", "-p", str(port)], port, INITIAL_NO_AUTH_ACTION_COUNT="6"):
         admin = new_user(url, "admin", allow("dynamodb:*"))
-        actions = [f"dynamodb:{action}" for action in (*TABLE_ACTIONS, *INDEX_ACTIONS)]
+        actions = [f"dynamodb:{action}" for action in (*TABLE_ACTIONS, *INDEX_ACTIONS, *OPERATOR_ACTIONS)]
         yield DynamoDb(url, admin=admin, keys=new_user(url, "ledger", allow(*actions)))
 
 

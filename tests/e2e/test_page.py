@@ -97,7 +97,7 @@ def test_a_person_sees_slots_fill_and_a_delivery_and_its_event(tab: Tab, scene: 
         tab.until_text(text)
     picture(tab, "page-light.png")
     tab.click("webhook:check-host:web-1")
-    tab.until_text("answered: created")
+    tab.until_text("Z created ")
     assert tab.value("document.activeElement.id") == "event"
     assert '"task_id"' in tab.text()
     picture(tab, "page-event.png")

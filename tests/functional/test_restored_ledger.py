@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from local import operator
 from local.emulator import CanCreateFalse, Emulator, ResetAfter
-from local.ledger import changed
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import call_key, event_key, lane_key
+from oncetask.ledger.records import event_key, lane_key
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status
 from tests.clocks import FakeClock
@@ -54,7 +54,7 @@ class Restorable(World):
 
     def _open(self, path: Path) -> None:
         self.app.ledger = Ledger(SqlStore(path), self.clock)
-        for part in ("submitter", "sweeper"):
+        for part in ("submitter", "sweeper", "caller"):
             self.app.__dict__.pop(part, None)
 
 
@@ -100,7 +100,7 @@ def test_what_the_logs_tell_of_as_asked_is_given_up_before_the_first_sweep(world
     world.bring_back()
 
     for event_id in told:
-        changed(world.app, "give-up", str(event_id), None)
+        operator.give_up(world.app, str(event_id))
     world.sweep_after(60)
 
     assert told == ["webhook:agents:a"]
@@ -120,7 +120,7 @@ def test_what_was_looked_for_then_is_found_again(world: Restorable) -> None:
 
     assert (adopted, again) == (1, 1)
     assert len(world.emulator.tasks) == 1
-    assert world.statuses("a") == [Status.CREATED]
+    assert world.statuses("a") == [Status.FINISHED]
 
 
 def test_what_came_since_is_forgotten(world: Restorable) -> None:
@@ -150,34 +150,28 @@ def test_rows_that_are_put_back_into_the_living_ledger_ask_nothing_twice(world: 
     assert world.targets() == [("inet-1",), ("inet-2",)]
 
 
-def test_a_lost_ask_is_put_back_with_its_place(world: Restorable) -> None:
+def test_a_lost_call_is_put_back_with_its_lane(world: Restorable) -> None:
     """Then its task is found."""
     world.emulator.script(ResetAfter())
     world.sweep()
-    ask = call_key(world.call_of("a").ask_id)
     world.keep()
-    for key in (ask, lane_key(CHECK)):
-        world.lose(key)
+    world.lose(lane_key(CHECK))
 
-    for key in (lane_key(CHECK), ask):
-        world.put_back(key)
-    world.sweep_after(60)
+    world.put_back(lane_key(CHECK))
+    world.sweep_after(6)
 
     assert world.statuses("a") == [Status.CREATED]
     assert len(world.emulator.tasks) == 1
 
 
-def test_a_lost_ask_that_is_put_back_without_its_place_is_for_the_operator(world: Restorable) -> None:
-    """Nobody looks for it, and nobody asks again."""
+def test_an_event_whose_lane_is_lost_is_asked_for_by_nobody(world: Restorable) -> None:
+    """It stays in doubt until its end, or until an operator decides."""
     world.emulator.script(ResetAfter())
     world.sweep()
-    ask = call_key(world.call_of("a").ask_id)
-    world.keep()
-    for key in (ask, lane_key(CHECK)):
-        world.lose(key)
+    world.lose(lane_key(CHECK))
 
-    world.put_back(ask)
     world.sweep_after(300)
+    decided = operator.give_up(world.app, "webhook:agents:a")
 
-    assert (world.event("a").status, error_code(world.event("a"))) == (Status.UNKNOWN, "Ambiguous")
     assert len(world.calls()) == 1
+    assert (decided.status, error_code(decided)) == (Status.FAILED, "OutcomeUnknown")

@@ -128,6 +128,7 @@ def vocabulary() -> str:
         "docs/settings.md",
         "src/routes.toml",
         "local/ledger.py",
+        "local/ledger_queries.py",
         "Makefile",
         "docs/keyless.md",
     ]
