@@ -35,7 +35,7 @@ soak: setup ## the books under every fault, for FOR=600 seconds, from SEED=0
 	@$(PYTHON) -m tests.model.soak --seconds "$${GIVEN_FOR:-600}" --seed "$${GIVEN_SEED:-0}"
 
 explore: setup ## the real code under every single deviation of small scenarios, then random ones: FOR=600 seconds, SEED
-	@$(PYTHON) -m tests.explorer.explorer --seconds "$${GIVEN_FOR:-600}" --seed "$${GIVEN_SEED:-}"
+	@$(PYTHON) -m tests.explorer.explorer --seconds "$${GIVEN_FOR:-600}" $${GIVEN_SEED:+--seed "$$GIVEN_SEED"}
 
 fuzz: setup ## hostile and honest webhook deliveries, COUNT=100000
 	@$(PYTHON) -m tests.hostile.fuzz --deliveries "$${GIVEN_COUNT:-100000}"

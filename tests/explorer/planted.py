@@ -41,8 +41,8 @@ PLANTED = (
     Planted(
         "lane: one that is taken is taken all the same",
         "oncetask/ledger/ledger.py",
-        "kept, is_new = self._put_if_free(lane_key(lane.task_type), lane)",
-        "kept, is_new = self._put_if_free(lane_key(lane.task_type), lane, lambda _: True)",
+        "kept, is_new = self._rows.put_if_free(lane_key(lane.task_type), lane)",
+        "kept, is_new = self._rows.put_if_free(lane_key(lane.task_type), lane, lambda _: True)",
     ),
     Planted(
         "lane: released before the answer is settled",
