@@ -688,7 +688,7 @@ def test_texts_that_utf8_cannot_hold_are_kept_readable() -> None:
     with listening(answering(head + body)) as url:
         answer = door(url).generate(CHECK, soon())
 
-    assert told(answer) == (Outcome.OPERATOR, "Odd?", Kind.OPERATOR)
+    assert told(answer) == (Outcome.UNLISTED, "Odd?", Kind.OPERATOR)
     assert answer.model_dump_json()
 
 
@@ -948,7 +948,7 @@ def wrapped(inner: Exception) -> Exception:
     return error
 
 
-OPERATORS = (Outcome.OPERATOR, "InvalidApi.NotFound", Kind.OPERATOR)
+OPERATORS = (Outcome.UNLISTED, "InvalidApi.NotFound", Kind.OPERATOR)
 OF_VENDORS: Mapping[type, tuple[Callable[[type], Exception], object]] = {
     Tea.exceptions.TeaException: (lambda kind: kind({"code": "InvalidApi.NotFound"}), OPERATORS),
     Tea.exceptions.ValidateException: (lambda kind: wrapped(kind("x")), "raised"),

@@ -79,8 +79,8 @@ PLANTED = (
     Planted(
         "search: another call's task is a candidate",
         "oncetask/sweep/matching.py",
-        "if owner is None and _could_be(call, task):",
-        "if _could_be(call, task):",
+        "if owner is None and could_be(call, task):",
+        "if could_be(call, task):",
     ),
     Planted(
         "search: no look before events are sent again",

@@ -475,7 +475,7 @@ def test_adopt_gives_the_task_to_the_whole_call(ambiguous: World) -> None:
     task_id = ambiguous.emulator.tasks[1].task_id
 
     results = operator.adopt(ambiguous.app, ID, task_id)
-    ambiguous.sweep_after(60)
+    ambiguous.sweep_after(*(60,) * 4)
 
     assert [(result.status, result.task_id, result.shared_by) for result in results] == [
         (Status.CREATED, task_id, 2)

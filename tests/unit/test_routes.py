@@ -456,7 +456,7 @@ def test_items_are_compared_under_a_delivery_id_and_not_under_their_own() -> Non
     own = only_event(events_of_route(by_own, {"k": "1", "a": 1}, DELIVERY))
 
     assert first.item_sha256 == second.item_sha256 != other.item_sha256
-    assert own.item_sha256 is None
+    assert (own.first_wins, first.first_wins) == (True, False)
 
 
 def test_an_item_that_has_no_json_text_is_not_understood() -> None:
@@ -803,12 +803,19 @@ def test_any_payload_is_an_outcome_of_any_route(r: Route, payload: object) -> No
         json.dumps(one.document()).encode()
 
 
+def alike(made: list[Event | Result] | Code) -> object:
+    """Without what tells two events under one id apart."""
+    if isinstance(made, Code):
+        return made
+    return [one.model_copy(update={"instance": ""}) if isinstance(one, Event) else one for one in made]
+
+
 @given(routes(), payloads)
 def test_equal_inputs_give_equal_outcomes(r: Route, payload: object) -> None:
     """Above all equal ids: a second delivery must be known again."""
     copy = json.loads(json.dumps(payload))
 
-    assert outcome(r, payload) == outcome(r, copy)
+    assert alike(outcome(r, payload)) == alike(outcome(r, copy))
 
 
 @given(routes(), payloads)

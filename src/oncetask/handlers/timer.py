@@ -4,17 +4,19 @@ import hashlib
 import json
 import re
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from oncetask.app import App, remaining_ms, start
 from oncetask.clock import Deadline
 from oncetask.errors import Code, DamagedRecord, Rejection
 from oncetask.handlers.telemetry import emit
-from oncetask.ledger.records import NO_REQUEST, Event
 from oncetask.models import Result, Status, Trigger, rejection, results_document
 from oncetask.routing.events import Origin, events_of_route, events_of_tasks
 from oncetask.routing.routes import WEEK_S, Route
 from oncetask.submit.report import Report
+
+if TYPE_CHECKING:  # the ledger is not imported before there is something to record
+    from oncetask.ledger.records import Event
 
 _NAME = r"[0-9A-Za-z._-]+"
 _PLACE = r"[a-z0-9-]*:[a-z0-9-]*"
@@ -43,7 +45,7 @@ def handle(app: App, event: object, deadline: Deadline) -> Report:
     return app.submitter.submit(made, deadline=deadline)
 
 
-def drafts_of(app: App, event: object) -> list[Event | Result]:
+def drafts_of(app: App, event: object) -> "list[Event | Result]":
     """What the tick asks for: new events, and results for what will never be one."""
     now_s = app.clock.now_s()
     try:
@@ -56,7 +58,7 @@ def drafts_of(app: App, event: object) -> list[Event | Result]:
     return _drafts_of_route(route, tick, now_s)
 
 
-def _drafts_of_route(route: Route, tick: "Tick", now_s: float) -> list[Event | Result]:
+def _drafts_of_route(route: Route, tick: "Tick", now_s: float) -> "list[Event | Result]":
     origin = tick.origin(now_s)
     try:
         return events_of_route(route, tick.payload, origin)
@@ -75,11 +77,11 @@ def _timer_route(app: App, name: str | None) -> Route:
 # -- what is rejected ------------------------------------------------------------------------------
 
 
-def _kept(app: App, draft: Event | Result, tick: object, index: int) -> Event | Result:
+def _kept(app: App, draft: "Event | Result", tick: object, index: int) -> "Event | Result":
     """A draft that is no event, recorded as one that has ended, so that it is handed on, once. Nobody but
     the ledger's stream would tell: a tick has no sender who reads the answer.
     """
-    if isinstance(draft, Event) or draft.status is not Status.REJECTED or draft.error is None:
+    if not isinstance(draft, Result) or draft.status is not Status.REJECTED or draft.error is None:
         return draft
     try:
         event_id = draft.event_id or _id_of_tick(tick, index)
@@ -89,9 +91,11 @@ def _kept(app: App, draft: Event | Result, tick: object, index: int) -> Event | 
     return kept.result() if kept.status is Status.REJECTED else draft
 
 
-def _closed_event(app: App, draft: Result, event_id: str) -> Event:
+def _closed_event(app: App, draft: Result, event_id: str) -> "Event":
     now_s = app.clock.now_s()
     route = app.routes.get(draft.route or "")
+    from oncetask.ledger.records import NO_REQUEST, Event  # noqa: PLC0415 - see the top
+
     return Event(
         event_id=event_id,
         status=Status.REJECTED,
