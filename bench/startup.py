@@ -28,6 +28,7 @@ from typing import Any, Self
 from bench.bundle import MB, bundles
 from bench.figures import Row
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
+from local.events import json_delivery
 from local.tools import PROJECT, TOOLS
 
 PLACE = TOOLS / "bench"
@@ -70,7 +71,7 @@ def signed(number: int, *, key: bytes = KEY) -> Event:
     body = json.dumps({"data": {"uuid": f"inet-{number:08}", "problem": "offline"}})
     message_id, now = f"msg-{number}", str(int(time.time()))
     digest = hmac.digest(key, f"{message_id}.{now}.{body}".encode(), "sha256")
-    return _delivery(
+    return json_delivery(
         "check-host",
         body,
         {
@@ -95,20 +96,7 @@ def alert(number: int) -> Event:
         "labels": {"uuid": f"inet-{number:08}"},
     }
     body = json.dumps({"version": "4", "status": "firing", "alerts": [firing]})
-    return _delivery("agent-offline", body, {"authorization": f"Bearer {TOKEN}"})
-
-
-def _delivery(route: str, body: str, headers: dict[str, str]) -> Event:
-    path = f"/webhooks/{route}"
-    return {
-        "version": "2.0",
-        "rawPath": path,
-        "rawQueryString": "",
-        "headers": {"content-type": "application/json", **headers},
-        "requestContext": {"http": {"method": "POST", "path": path}},
-        "body": body,
-        "isBase64Encoded": False,
-    }
+    return json_delivery("agent-offline", body, {"authorization": f"Bearer {TOKEN}"})
 
 
 # -- folders --------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from typing import Any
 from local import aws_servers as stores
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Task
+from local.events import json_delivery
 from local.tools import NotInstallable
 from oncetask.app import App
 from oncetask.handlers import sweep, webhook
@@ -111,16 +112,8 @@ def run(app: App, clock: FakeClock, emulator: Emulator, events: int) -> Storm:
 
 def deliver(app: App, number: int, *, status: int = 202) -> None:
     """One alert of one host of its own; raises RuntimeError unless it is answered so: 202, it waits."""
-    path = "/webhooks/storm"
-    event = {
-        "version": "2.0",
-        "rawPath": path,
-        "rawQueryString": "",
-        "headers": {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"},
-        "requestContext": {"http": {"method": "POST", "path": path}},
-        "body": json.dumps({"id": f"alert-{number}", "host": f"inet-{number:08d}"}),
-        "isBase64Encoded": False,
-    }
+    body = json.dumps({"id": f"alert-{number}", "host": f"inet-{number:08d}"})
+    event = json_delivery("storm", body, {"authorization": f"Bearer {TOKEN}"})
     outcome = webhook.handle(app, event, app.deadline(int(INVOCATION_S * 1000)))
     if outcome.reply().status != status:
         raise RuntimeError(f"a delivery was not accepted: {outcome}")

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 
 from local.documents import UnreadableDocument, read_bytes, read_event
 from local.errors import CommandError
+from local.events import function_url
 from local.signatures import Signed, signed
 from local.text import nearest
 from oncetask.app import App
@@ -93,17 +94,7 @@ def http_event(route: str, payload: Payload, with_proof: Signed) -> dict[str, An
     """The delivery as a function URL hands it over."""
     headers = {"content-type": payload.content_type}
     headers |= {name.lower(): value for name, value in with_proof.headers.items()}
-    path = f"/webhooks/{route}"
-    return {
-        "version": "2.0",
-        "routeKey": "$default",
-        "rawPath": path,
-        "rawQueryString": urlencode(with_proof.query),
-        "headers": headers,
-        "requestContext": {"http": {"method": "POST", "path": path}},
-        "body": base64.b64encode(payload.body).decode(),
-        "isBase64Encoded": True,
-    }
+    return function_url(f"/webhooks/{route}", payload.body, headers, query=urlencode(with_proof.query))
 
 
 # -- kept deliveries ------------------------------------------------------------------------------

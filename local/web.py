@@ -1,11 +1,11 @@
 """HTTP on this machine as the servers here need it: a whole request in, a whole answer out, both bounded."""
 
-import base64
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from local.events import function_url
 from local.loopback import is_ours
 from local.text import json_text
 
@@ -31,16 +31,7 @@ class Request:
 
     def event(self) -> dict[str, Any]:
         """Payload format 2.0, as of a function URL."""
-        return {
-            "version": "2.0",
-            "routeKey": "$default",
-            "rawPath": self.path,
-            "rawQueryString": self.query,
-            "headers": dict(self.headers),
-            "requestContext": {"http": {"method": self.method, "path": self.path}},
-            "body": base64.b64encode(self.body).decode(),
-            "isBase64Encoded": True,
-        }
+        return function_url(self.path, self.body, self.headers, method=self.method, query=self.query)
 
 
 class Answer(NamedTuple):

@@ -11,6 +11,7 @@ import pytest
 from local import aws_servers as stores
 from local.aws_servers import REGION, WallClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
+from local.events import json_delivery
 from local.tools import python_tool
 from oncetask.app import App
 from oncetask.aws.client import AwsService
@@ -280,15 +281,7 @@ def test_a_key_outlives_a_store_that_is_down(make_app: MakeApp, clock: FakeClock
 
 def deliver(app: App, route: str, secret: str) -> int:
     """The HTTP status of a delivery that shows the secret."""
-    event = {
-        "version": "2.0",
-        "rawPath": f"/webhooks/{route}",
-        "rawQueryString": "",
-        "headers": {"authorization": f"Bearer {secret}", "content-type": "application/json"},
-        "requestContext": {"http": {"method": "POST", "path": f"/webhooks/{route}"}},
-        "body": "{}",
-        "isBase64Encoded": False,
-    }
+    event = json_delivery(route, "{}", {"authorization": f"Bearer {secret}"})
     outcome = webhook.handle(app, event, Deadline.after(29, app.clock))
     status: int = outcome.reply().answer_to(event)["statusCode"]
     return status

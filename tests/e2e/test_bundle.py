@@ -22,6 +22,7 @@ from standardwebhooks import Webhook
 from bench.bundle import MB, Bundle, bundles, content_digest
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from local.emulator.sts import Federation
+from local.events import json_delivery
 from local.tools import PROJECT
 from tests.contract.test_aws_secrets import running_vault
 from tests.e2e.rie import FunctionError, Launcher, Sandbox
@@ -289,7 +290,7 @@ def check_host(message_id: str, uuid: str, *, secret: str = SECRET) -> dict[str,
     """A delivery to `check-host`, signed by the reference implementation of Standard Webhooks."""
     body = json.dumps({"data": {"uuid": uuid, "problem": "offline"}})
     now = datetime.now(UTC)
-    return http_event(
+    return json_delivery(
         "check-host",
         body,
         {
@@ -312,26 +313,7 @@ def agent_offline(*uuids: str) -> dict[str, Any]:
         for uuid in uuids
     ]
     body = json.dumps({"version": "4", "status": "firing", "alerts": alerts})
-    return http_event("agent-offline", body, {"authorization": f"Bearer {TOKEN}"})
-
-
-def http_event(route: str, body: str, headers: dict[str, str]) -> dict[str, Any]:
-    """What an HTTP API hands over, in format 2.0."""
-    path = f"/webhooks/{route}"
-    return {
-        "version": "2.0",
-        "routeKey": "ANY /webhooks/{route}",
-        "rawPath": path,
-        "rawQueryString": "",
-        "headers": {"content-type": "application/json", **headers},
-        "requestContext": {
-            "http": {"method": "POST", "path": path, "protocol": "HTTP/1.1", "sourceIp": "192.0.2.1"},
-            "stage": "$default",
-        },
-        "pathParameters": {"route": route},
-        "body": body,
-        "isBase64Encoded": False,
-    }
+    return json_delivery("agent-offline", body, {"authorization": f"Bearer {TOKEN}"})
 
 
 def statuses(answer: dict[str, Any]) -> list[str]:

@@ -30,6 +30,7 @@ from local.emulator import (
 )
 from local.emulator.answers import ApiError
 from local.emulator.sts import AWS_SECRET, AWS_SESSION_TOKEN, Federation
+from local.events import json_delivery
 from oncetask.app import App, app_of
 from oncetask.clock import Deadline
 from oncetask.errors import Unavailable
@@ -181,15 +182,7 @@ def _walk(app: App) -> None:
 
 
 def _delivery(secret: str) -> dict[str, object]:
-    return {
-        "version": "2.0",
-        "rawPath": "/webhooks/hook",
-        "rawQueryString": "",
-        "headers": {"authorization": f"Bearer {secret}", "content-type": "application/json"},
-        "requestContext": {"http": {"method": "POST", "path": "/webhooks/hook"}},
-        "body": "{}",
-        "isBase64Encoded": False,
-    }
+    return json_delivery("hook", "{}", {"authorization": f"Bearer {secret}"})
 
 
 def _everything_about(error: BaseException | None) -> Iterator[object]:
