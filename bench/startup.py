@@ -93,7 +93,7 @@ def alert(number: int) -> Event:
         "status": "firing",
         "fingerprint": f"f-{number}",
         "startsAt": "2026-11-24T05:00:00Z",
-        "labels": {"uuid": f"inet-{number:08}"},
+        "labels": {"instance": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}:9100"},
     }
     body = json.dumps({"version": "4", "status": "firing", "alerts": [firing]})
     return json_delivery("agent-offline", body, {"authorization": f"Bearer {TOKEN}"})

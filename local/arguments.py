@@ -58,6 +58,11 @@ as_json = click.option("--json", "as_json", is_flag=True, help='One document {"r
 routes_file = click.option(
     "--routes", type=FILE, metavar="FILE", help="The routes file, instead of ONCETASK_ROUTES."
 )
+hosts_listed = click.option(
+    "--hosts",
+    metavar="FILE|N",
+    help="The emulator's hosts: a JSON file of rows, or so many made up; default: a dozen.",
+)
 
 
 def port(default: int) -> Callable[[Any], Any]:

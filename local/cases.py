@@ -25,6 +25,7 @@ from local.documents import read_event
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Fault
 from local.emulator.sts import Federation
 from local.errors import CommandError
+from local.inventories import inventory
 from oncetask.app import App
 from oncetask.errors import Rejection
 from oncetask.handlers import sweep, timer, webhook
@@ -138,6 +139,7 @@ class Case:
             return handle(app, self.event)
 
     def _prepare(self, emulator: Emulator) -> None:
+        emulator.hosts[:] = inventory()
         for name, value in self.told.get("behaviour", {}).items():
             setattr(emulator.behaviour, name, value)
         script = self.told.get("security_center", [])

@@ -13,7 +13,17 @@ from typing import NoReturn
 
 import click
 
-from local.arguments import FILE, SETTINGS, Commands, Duration, WithWords, as_json, port, routes_file
+from local.arguments import (
+    FILE,
+    SETTINGS,
+    Commands,
+    Duration,
+    WithWords,
+    as_json,
+    hosts_listed,
+    port,
+    routes_file,
+)
 from local.errors import NotDone
 from local.ledger_commands import ledger
 from local.text import in_one_line
@@ -181,10 +191,12 @@ def routes_check(context: click.Context, *, routes: Path | None, as_json: bool) 
 @click.option("--live", is_flag=True, help="Ask the real Security Center instead of the emulator.")
 @click.option("--save", type=FILE, metavar="DIR", help="Keep every delivery there, for `send --replay`.")
 @click.option("--sweep-every", type=Duration(), default=3, metavar="DURATION", help="Default: 3s.")
+@hosts_listed
 @routes_file
 @as_json
 def serve(  # noqa: PLR0913 - one for each option
     *,
+    hosts: str | None,
     port: int,
     ledger: str | None,
     live: bool,
@@ -209,6 +221,7 @@ def serve(  # noqa: PLR0913 - one for each option
         sweep_every_s=sweep_every,
         routes=routes,
         as_json=as_json,
+        hosts=hosts,
     )
     with suppress(KeyboardInterrupt):  # how it is meant to be ended
         command.main(wanted)
@@ -223,7 +236,8 @@ def serve(  # noqa: PLR0913 - one for each option
     "--task-s", type=click.FloatRange(0), default=30.0, show_default=True, help="How long a task runs."
 )
 @click.option("--fail", metavar="WORD", help="What every GenerateOnceTask meets; the words stand below.")
-def emulator(*, port: int, cap: int, task_s: float, fail: str | None) -> None:
+@hosts_listed
+def emulator(*, port: int, cap: int, task_s: float, fail: str | None, hosts: str | None) -> None:
     """Run the Security Center emulator alone, for any official Alibaba Cloud SDK; print each call.
 
     `POST /_emulator/faults` with a JSON list of {"fault": WORD, "action"?: OPERATION, "times"?: N} plans what
@@ -232,7 +246,7 @@ def emulator(*, port: int, cap: int, task_s: float, fail: str | None) -> None:
     from local import emulate as command  # noqa: PLC0415
 
     with suppress(KeyboardInterrupt):  # how it is meant to be ended
-        command.main(port=port, cap=cap, task_s=task_s, fail=fail)
+        command.main(port=port, cap=cap, task_s=task_s, fail=fail, hosts=hosts)
 
 
 @oncetask.command(short_help="The page of serve, read-only, for a deployed ledger.")

@@ -28,6 +28,9 @@ NO_TASK = "0" * 32
 
 OPERATIONS = ("DescribeOnceTask", "GetLastOnceTaskInfo", "GetOnceTaskResultInfo")
 
+HOSTS = "DescribeCloudCenterInstances"
+"""Needed only where a route has a table `hosts`."""
+
 
 class Finding(NamedTuple):
     """One thing that was tried: `ok`, `wrong`, `warning` or `not tried`, what was seen, and what to do."""
@@ -81,7 +84,7 @@ def examined(environment: dict[str, str]) -> Iterator[Finding]:
         yield _ledger(app)
         keys = _keys(app)
         yield keys
-        yield from _permissions(app) if keys.verdict == "ok" else _not_tried()
+        yield from _permissions(app) if keys.verdict == "ok" else _not_tried(app)
 
 
 def _secrets(app: App) -> Iterator[Finding]:
@@ -140,9 +143,15 @@ def _permissions(app: App) -> Iterator[Finding]:
             "IMAGE_SCAN", NO_TASK, "IMAGE_SCAN", deadline(CALL_MS)
         ),
     }
+    if _looks_up(app):
+        tries[HOSTS] = lambda: center.instance_count(deadline(CALL_MS))
     for operation, attempt in tries.items():
         yield _tried(operation, attempt)
     yield _generate()
+
+
+def _looks_up(app: App) -> bool:
+    return any(route.hosts and route.hosts.looks_up for route in app.routes.values())
 
 
 def _tried(operation: str, attempt: Callable[[], object]) -> Finding:
@@ -161,8 +170,8 @@ def _tried(operation: str, attempt: Callable[[], object]) -> Finding:
     return Finding(operation, "ok", "may be called")
 
 
-def _not_tried() -> Iterator[Finding]:
-    for operation in OPERATIONS:
+def _not_tried(app: App) -> Iterator[Finding]:
+    for operation in (*OPERATIONS, *([HOSTS] if _looks_up(app) else [])):
         yield Finding(operation, "not tried", "there are no keys")
     yield _generate()
 

@@ -8,25 +8,29 @@ from local.emulator.answers import Reply
 from local.emulator.faults import Outcome
 from local.emulator.plans import fault_of
 from local.errors import CommandError
+from local.inventories import inventory
 from local.ports import bound
 from local.screen import Screen
 
 
-def main(*, port: int, cap: int, task_s: float, fail: str | None) -> None:
-    """Serve until interrupted. Raises CommandError: no such fault, or no such port."""
+def main(*, port: int, cap: int, task_s: float, fail: str | None, hosts: str | None) -> None:
+    """Serve until interrupted. Raises CommandError: no such fault, hosts or port."""
     try:
         always = fault_of(fail) if fail is not None else None
     except ValueError as error:
         raise CommandError(f"--fail: {error}") from None
+    listed = inventory(hosts)
     bound(port).close()
     screen = Screen()
     behaviour = Behaviour(cap=cap, task_duration_s=task_s)
     with Emulator(
         port=port, behaviour=behaviour, watch=lambda *told: show(screen, *told), always=always
     ) as emulator:
+        emulator.hosts[:] = listed
         screen.line(f"Security Center emulator at {emulator.url}", style="bold")
         screen.line(f"access key id {ACCESS_KEY_ID}, secret {ACCESS_KEY_SECRET}")
         screen.line(f"{cap} tasks may run at once, each for {task_s:g} s; Ctrl-C ends it")
+        screen.line(f"{len(listed)} hosts are listed")
         screen.line(f'plan faults:  curl -d \'[{{"fault": "cap-reached"}}]\' {emulator.url}/_emulator/faults')
         threading.Event().wait()
 

@@ -21,7 +21,9 @@ from oncetask.ledger.records import Event
 from oncetask.models import Result, Status, Trigger
 from oncetask.routing.events import HEADERS_KEY
 from oncetask.routing.expressions import Expression
+from oncetask.routing.hosts import criteria_of, name_of
 from oncetask.routing.routes import Route
+from oncetask.submit.grouping import targets_of
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.handshakes import answer_to
 from oncetask.webhooks.http import Delivery
@@ -315,12 +317,34 @@ def _explain_event(event: Event, route: Route | None) -> Iterator[Line]:
     how = "at once" if event.submit == "now" else "by the next sweep"
     together = ", together with others of its route" if event.coalesces else ""
     yield "would be asked", f"{how}{together}: {event.request.line_bytes()} bytes"
+    yield from _explain_hosts(event)
     request = event.request.model_dump(by_alias=True)
     yield "request", json_text(request)
     for field in ("TaskType", "TaskName", "Source"):
         yield field, f"{_short(request[field])}  from {_source_of(field, route)}"
     for key, value in request["Param"].items():
         yield f"Param.{key}", f"{_short(value)}  from {_source_of_param(key, route)}"
+
+
+def _explain_hosts(event: Event) -> Iterator[Line]:
+    """By which criteria its hosts would be looked up; one line a name."""
+    rule = event.hosts
+    if rule is None:
+        return
+    if rule.selects:
+        yield (
+            "hosts",
+            f"would be selected: every host for which {_criteria(rule.where)}; over {rule.most}, none",
+        )
+        return
+    for target in targets_of(event):
+        asked = criteria_of(rule.by, name_of(target, rule.by), rule.where)
+        yield "hosts", f"{_short(target)} would be looked up: the host for which {_criteria(asked)}"
+    yield "", f"a host that is not found is waited for {rule.wait_s:g} s; nothing was looked up now"
+
+
+def _criteria(criteria: Mapping[str, str]) -> str:
+    return " and ".join(f"{name} is {json_text(value)}" for name, value in sorted(criteria.items()))
 
 
 _KEYS = {"TaskType": "task_type", "TaskName": "task_name", "Source": "source"}

@@ -16,6 +16,7 @@ from local.emulator import Emulator
 from local.environments import lasting_ledger, told, with_emulator
 from local.errors import CommandError, NotDone
 from local.expectations import Outcome, outcome_of
+from local.inventories import inventory
 from local.screen import Screen, counted
 from oncetask.app import App, app_of
 from oncetask.handlers import webhook
@@ -99,6 +100,7 @@ def _one(path: Path, wanted: Wanted) -> Ran:
     if path.name and expectation_of(path).is_file() and wanted.routes is None:
         return _of_case(path, keyless=wanted.keyless)
     with Emulator() as emulator:
+        emulator.hosts[:] = inventory()
         environment = with_emulator(told(wanted.routes), emulator.url)
         with closing(app_of(environment)) as app:
             return Ran(path, _document(_handled(app, read_event(path))), None)

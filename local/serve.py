@@ -16,6 +16,7 @@ from local.deliveries import Payload, keep
 from local.emulator import Behaviour, Emulator
 from local.environments import lasting_ledger, told, with_emulator
 from local.errors import CommandError
+from local.inventories import inventory
 from local.page import Page
 from local.ports import bound
 from local.routes import row, show_rows
@@ -46,6 +47,7 @@ class Wanted(NamedTuple):
     sweep_every_s: float = 3.0
     routes: Path | None = None
     as_json: bool = False
+    hosts: str | None = None
 
 
 def main(wanted: Wanted) -> None:
@@ -58,6 +60,7 @@ def main(wanted: Wanted) -> None:
             lasting_ledger(environment)
         else:
             emulator = stack.enter_context(Emulator(behaviour=Behaviour(task_duration_s=TASK_S)))
+            emulator.hosts[:] = inventory(wanted.hosts)
             environment = with_emulator(environment, emulator.url)
         app = stack.enter_context(closing(app_of(environment)))
         try:
@@ -86,6 +89,7 @@ def _greet(screen: Screen, app: App, emulator: Emulator | None, url: str, *, liv
     screen.line(f"ledger    {app.settings.ledger}")
     if emulator is not None:
         screen.line(f"emulator  {emulator.url}; plan faults at {url}/_emulator/faults")
+        screen.line(f"hosts     {len(emulator.hosts)} in the emulator's list")
     elif live:
         screen.line(f"LIVE: asks {app.settings.endpoint or app.settings.region}", style="bold red")
     screen.line(f"routes    {app.settings.routes}")

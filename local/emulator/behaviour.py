@@ -89,6 +89,9 @@ class Behaviour:
     failing_hosts: set[str] = field(default_factory=set)
     """Targets that a task that ends well counts as failed, and for which its details have a code."""
 
+    all_hosts_fail: bool = False
+    """True: every target is such a one."""
+
     host_details: dict[str, dict[str, object]] = field(default_factory=dict)
     """What else a host's entry in the details says, once the task has ended."""
 
@@ -107,6 +110,9 @@ class Behaviour:
     dropped_criteria: set[str] = field(default_factory=set)
     """Criteria that this site does not know; with none left, all hosts come."""
 
+    no_hosts_yet: bool = False
+    """True: the list of hosts lags so far behind that it shows none."""
+
     most_hosts_a_page: int = 100
     """Rows on one page, whatever is asked for."""
 
@@ -115,3 +121,7 @@ class Behaviour:
 
     host_tokens: HostTokens = "absent at the end"
     """How a list read by tokens ends; none: the service knows page numbers alone."""
+
+    def fails(self, target: str) -> bool:
+        """Whether a task that ends well counts that host as failed."""
+        return self.all_hosts_fail or target in self.failing_hosts

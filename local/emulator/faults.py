@@ -1,6 +1,8 @@
 """Things that go wrong, scripted: each strikes one call."""
 
 import contextlib
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import ClassVar, Protocol
@@ -26,6 +28,9 @@ class Operation(Protocol):
 
     def run_late(self, delay_s: float) -> None:
         """Accepts it now; its task is made `delay_s` later by the injected clock."""
+
+    def behaving(self, changes: Mapping[str, object]) -> AbstractContextManager[None]:
+        """While the block runs, the service's switches of these names stand so."""
 
     def at_cap(self) -> Answer:
         """The answer at the cap, whatever runs; may be a raised ApiError."""
@@ -194,6 +199,20 @@ class NoTaskId:
         if self.task_made:
             _run_quietly(operation)
         return accepted({"CanCreate": True})
+
+
+@dataclass(frozen=True, slots=True)
+class Behave:
+    """A call of that action meets a service whose switches, by name, stand otherwise for it alone."""
+
+    action: str
+    changes: tuple[tuple[str, object], ...]
+    arrives: ClassVar[bool] = True
+
+    def strike(self, operation: Operation) -> Outcome:
+        """As that service answers."""
+        with operation.behaving(dict(self.changes)):
+            return _usual(operation)
 
 
 @dataclass(frozen=True, slots=True)

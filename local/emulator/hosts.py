@@ -17,7 +17,7 @@ SAMPLE = Path(__file__).parent / "hosts.json"
 agent, and one that was released."""
 
 _EXACT, _PARTS = False, True
-_CRITERIA: Mapping[str, tuple[str, bool]] = {
+CRITERIA: Mapping[str, tuple[str, bool]] = {
     "uuidList": ("Uuid", _EXACT),
     "instanceId": ("InstanceId", _PARTS),
     "instanceName": ("InstanceName", _PARTS),
@@ -175,6 +175,8 @@ class Inventory:
         return {"Success": True, "PageInfo": info, "Instances": [each.shown() for each in page]}
 
     def _listed(self, parameters: Parameters) -> Iterable[Host]:
+        if self._behaviour.no_hosts_yet:
+            return ()
         kinds = {*parameters.get("MachineTypes", "").split(",")} - {""}
         now_s = self._clock()
         return (each for each in self.hosts if each.appears_s <= now_s and (not kinds or each.kind in kinds))
@@ -192,11 +194,11 @@ class Inventory:
 
     def _knows(self, name: str) -> bool:
         """An unknown criterion is dropped, without a word."""
-        return name in _CRITERIA and name not in self._behaviour.dropped_criteria
+        return name in CRITERIA and name not in self._behaviour.dropped_criteria
 
     def _holds(self, listed: Host, name: str, value: str) -> bool:
         """`|` is any of, `!` is not."""
-        row_field, typed = _CRITERIA[name]
+        row_field, typed = CRITERIA[name]
         shown = listed.uuid if row_field == "Uuid" else listed.row.get(row_field, "")
         spelt = _SPELT.get(name, {})
         text = spelt.get(shown, "") if isinstance(shown, int) and spelt else str(shown)

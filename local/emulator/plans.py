@@ -6,6 +6,7 @@ from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from .faults import (
+    Behave,
     CanCreateFalse,
     CapReached,
     Fault,
@@ -20,10 +21,21 @@ from .faults import (
     Throttle,
     Unreadable,
 )
+from .hosts import CRITERIA
 
 GENERATE = "GenerateOnceTask"
 MOST_TIMES = 10_000
 _KEYS = {"fault", "action", "times"}
+_FOR_EVER_S = 1e9
+
+
+def _list(**changes: object) -> Behave:
+    return Behave("DescribeCloudCenterInstances", tuple(changes.items()))
+
+
+def _end(**changes: object) -> Behave:
+    return Behave("DescribeOnceTask", tuple(changes.items()))
+
 
 WORDS: Mapping[str, tuple[Fault, str]] = {
     "cap-reached": (CapReached(), "ten tasks run already, whatever runs"),
@@ -43,8 +55,18 @@ WORDS: Mapping[str, tuple[Fault, str]] = {
     "no-task-id": (NoTaskId(), "200 without TaskId"),
     "redirect": (Redirect(307, "http://127.0.0.1:9/"), "a redirect to nowhere"),
     "slow": (Slow(3.0), "the answer comes after 3 s"),
+    "hosts-fail": (_end(all_hosts_fail=True), "every host of an ended task has failed"),
+    "details-late": (_end(details_lag_s=_FOR_EVER_S), "an ended task tells of no host yet"),
+    "details-empty": (_end(details="empty"), "an ended task's DetailData is an empty text"),
+    "details-absent": (_end(details="absent"), "an ended task has no DetailData"),
+    "details-odd": (_end(details="odd"), "an ended task's DetailData is no JSON"),
+    "hosts-match-parts": (_list(criteria_match="parts"), "10.0.0.5 finds 10.0.0.51, too"),
+    "hosts-match-exactly": (_list(criteria_match="exact"), "a criterion finds whole names alone"),
+    "hosts-drop-criteria": (_list(dropped_criteria={*CRITERIA}), "no criterion is known: every host comes"),
+    "hosts-lag": (_list(no_hosts_yet=True), "the list shows no host yet"),
+    "hosts-repeat": (_list(repeated_rows=1), "the last row of a page comes again on the next"),
 }
-"""Each with what it does, for `--help` and for whoever wrote another word."""
+"""Each with what it does, for `--help` and for a wrong word."""
 
 
 class Planned(NamedTuple):
@@ -66,6 +88,11 @@ def fault_of(word: object) -> Fault:
     return found
 
 
+def struck_by(fault: Fault) -> str:
+    """The operation whose calls it strikes, unless another is named."""
+    return fault.action if isinstance(fault, Behave) else GENERATE
+
+
 def planned(body: bytes, actions: set[str]) -> list[Planned]:
     """What a JSON list of `{"fault", "action"?, "times"?}` plans, all of it or nothing. Raises ValueError."""
     try:
@@ -80,12 +107,13 @@ def planned(body: bytes, actions: set[str]) -> list[Planned]:
 def _planned(entry: Any, actions: set[str]) -> Planned:  # noqa: ANN401 - JSON
     if not isinstance(entry, dict) or "fault" not in entry or set(entry) - _KEYS:
         raise ValueError('each entry is {"fault": WORD, "action"?: OPERATION, "times"?: N}')
-    action, times = entry.get("action", GENERATE), entry.get("times", 1)
+    fault, times = fault_of(entry["fault"]), entry.get("times", 1)
+    action = entry.get("action", struck_by(fault))
     if action not in actions:
         raise ValueError(f"there is no operation {action!r}: there are {', '.join(sorted(actions))}")
     if not isinstance(times, int) or isinstance(times, bool) or not 1 <= times <= MOST_TIMES:
         raise ValueError(f"times is a whole number from 1 to {MOST_TIMES}")
-    return Planned(fault_of(entry["fault"]), action, times)
+    return Planned(fault, action, times)
 
 
 def _folded(word: str) -> str:

@@ -5,7 +5,8 @@ import struct
 import threading
 import time
 from collections import defaultdict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,7 +20,7 @@ from .faults import Conduct, Fault, Outcome
 from .gateway import Gateway, Operation, Run
 from .hosts import Host, Inventory
 from .listener import Listener
-from .plans import planned
+from .plans import planned, struck_by
 from .task import Task
 from .tasks import Tasks
 from .wire import Malformed, Request, read_request, written
@@ -53,7 +54,9 @@ class Emulator:
         watch: Watch | None = None,
         always: Fault | None = None,
     ) -> None:
-        """`always` is the fault that each GenerateOnceTask meets for which no other is scripted."""
+        """`always` is the fault that each call meets for which no other is scripted: GenerateOnceTask, or the
+        operation that the fault is about.
+        """
         known = {ACCESS_KEY_ID: (ACCESS_KEY_SECRET, None)} if credentials is None else credentials
         self._behaviour = Behaviour() if behaviour is None else behaviour
         self._gateway = Gateway(signature_clock, known)
@@ -234,13 +237,13 @@ class Emulator:
     def _struck(self, request: Request, call: Call) -> Outcome:
         script = self._scripts.get(call.action)
         fault = script.popleft() if script else None
-        if fault is None and call.action == "GenerateOnceTask":
+        if fault is None and self._always is not None and call.action == struck_by(self._always):
             fault = self._always
         try:
             run = self._gateway.admitted(request, call, fault)
             if fault is None:
                 return accepted(run(call))
-            return fault.strike(_Struck(call, run, self._tasks))
+            return fault.strike(_Struck(call, run, self._tasks, self._behaviour))
         except ApiError as error:
             return refused(error)
 
@@ -258,6 +261,7 @@ class _Struck:
     call: Call
     perform: Run
     tasks: Tasks
+    behaviour: Behaviour
 
     def run(self) -> Answer:
         return self.perform(self.call)
@@ -265,6 +269,19 @@ class _Struck:
     def run_late(self, delay_s: float) -> None:
         number = self.call.number
         self.tasks.generate(self.call.parameters, late_s=delay_s, call_number=number)
+
+    @contextmanager
+    def behaving(self, changes: Mapping[str, object]) -> Iterator[None]:
+        before = {name: getattr(self.behaviour, name) for name in changes}
+        self._set(changes)
+        try:
+            yield
+        finally:
+            self._set(before)
+
+    def _set(self, switches: Mapping[str, object]) -> None:
+        for name, value in switches.items():
+            setattr(self.behaviour, name, value)
 
     def at_cap(self) -> Answer:
         return self.tasks.at_cap()

@@ -74,7 +74,7 @@ def _counts(state: str, targets: tuple[str, ...], behaviour: Behaviour) -> Answe
     count = max(1, len(targets))
     failed = count if state in {"FAIL", "TIMEOUT"} else 0
     if state == "SUCCESS":
-        failed = len(behaviour.failing_hosts.intersection(targets))
+        failed = len({target for target in targets if behaviour.fails(target)})
     succeeded = count - failed if state == "SUCCESS" else 0
     return {"TotalCount": count, "SuccessCount": succeeded, "FailCount": failed}
 
@@ -127,7 +127,7 @@ def _details(task: Task, targets: tuple[str, ...], now_s: float, behaviour: Beha
 def _outcome(target: str, behaviour: Behaviour) -> Answer:
     """What an ended task says of the host; 1003, to be run by hand, is the one documented code."""
     failed: Answer = {}
-    if target in behaviour.failing_hosts:
+    if behaviour.fails(target):
         failed = {
             "dispatchType": "manual",
             "problemType": "offline",

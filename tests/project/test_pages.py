@@ -190,7 +190,7 @@ def test_the_routes_shown_are_routes(tmp_path: Path) -> None:
 
     routes = load_routes(path, ("ASSETS_COLLECTION", "CLIENT_PROBLEM_CHECK"))
 
-    assert set(routes) == {"nightly-assets", "agent-offline"}
+    assert set(routes) == {"nightly-assets", "agent-offline", "by-address", "offline-agents"}
 
 
 def test_the_readmes_route_is_the_one_that_ships() -> None:

@@ -1,0 +1,27 @@
+"""The hosts that an emulator lists: the sample's, a file's, or made up."""
+
+from pathlib import Path
+
+from local.emulator import SAMPLE, Host, made_up_hosts, read_hosts
+from local.errors import CommandError
+
+MOST_MADE_UP = 100_000
+
+
+def inventory(given: str | None = None) -> list[Host]:
+    """What `--hosts` says: a number makes so many up, the same each time; else it is a JSON file of rows.
+
+    Without it: a dozen. Raises CommandError.
+    """
+    if given is None:
+        return read_hosts(SAMPLE)
+    if given.isascii() and given.isdecimal():
+        if int(given) > MOST_MADE_UP:
+            raise CommandError(f"--hosts: at most {MOST_MADE_UP} are made up")
+        return made_up_hosts(int(given))
+    try:
+        return read_hosts(Path(given))
+    except OSError as error:
+        raise CommandError(f"--hosts must be a number or a readable JSON file: {error.strerror}") from None
+    except ValueError as error:
+        raise CommandError(f"--hosts: {error}") from None
