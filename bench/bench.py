@@ -11,7 +11,7 @@ from alibabacloud_tea_openapi.client import Client
 from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
 from darabonba.runtime import RuntimeOptions
 
-from bench import startup, storm
+from bench import hosts, startup, storm
 from bench.figures import Row, show, write
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
@@ -164,6 +164,7 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     recording_rows,
     storm_rows,
     memory_rows,
+    hosts.selection_rows,
 )
 """Each gives rows of the table; its docstring's first sentence is what it is said to measure."""
 
