@@ -1,14 +1,25 @@
 """What senders' own libraries sign is accepted as it is; what they would refuse is refused."""
 
+import base64
 import json
 import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
+from cloudevents.core.v1.event import CloudEvent
+from slack_sdk.signature import SignatureVerifier
 from standardwebhooks import Webhook
 
+from local.cases import Case, documents
+from local.emulator import Emulator
+from local.expectations import outcome_of
+from local.tools import PROJECT
 from oncetask.app import App
 from oncetask.clock import Deadline
 from oncetask.handlers import webhook
@@ -68,10 +79,11 @@ def standard_headers(app: App, body: str, id_: str, *, old_s: float = 0) -> dict
     }
 
 
-def github_signatures(node_tools: Path, bodies: list[str]) -> list[str]:
-    """What GitHub's own library makes of the bodies."""
+def node_signatures(node_tools: Path, wanted: Sequence[Mapping[str, object]]) -> list[str]:
+    """What senders' own Node libraries make of them."""
     done = subprocess.run(
-        ["node", HERE / "octokit_signing_driver.mjs", node_tools, GITHUB_SECRET, *bodies],  # noqa: S607
+        ["node", HERE / "node_signing_driver.mjs", node_tools],  # noqa: S607
+        input=json.dumps(wanted),
         capture_output=True,
         text=True,
         timeout=60,
@@ -80,6 +92,12 @@ def github_signatures(node_tools: Path, bodies: list[str]) -> list[str]:
     assert done.returncode == 0, done.stderr
     signatures: list[str] = json.loads(done.stdout)
     return signatures
+
+
+def github_signatures(node_tools: Path, bodies: list[str]) -> list[str]:
+    """What GitHub's own library makes of the bodies."""
+    library = {"library": "@octokit/webhooks-methods", "secret": GITHUB_SECRET}
+    return node_signatures(node_tools, [library | {"body": body} for body in bodies])
 
 
 def test_what_the_standard_webhooks_library_signs_is_accepted(app: App) -> None:
@@ -124,3 +142,167 @@ def test_a_signature_of_githubs_library_is_for_its_body_alone(app: App, node_too
     (signature, _) = github_signatures(node_tools, [first, second])
 
     assert delivered(app, "github", second, {"x-hub-signature-256": signature})[0] == 401
+
+
+# -- the documents of docs/senders.md, signed by their senders' libraries --------------------------
+
+SENT_S = 1795496400
+"""When the documents were signed."""
+SIGNED: Mapping[str, tuple[str, str]] = {
+    "github": ("@octokit/webhooks-methods", "x-hub-signature-256"),
+    "slack": ("slack-sdk", "x-slack-signature"),
+    "standard-webhooks": ("standardwebhooks", "webhook-signature"),
+    "stripe-like": ("stripe", "stripe-signature"),
+}
+"""By the route: the library, and the header that it makes."""
+SVIX = ("svix", "svix-signature")
+
+
+def documents_of(*routes: str) -> list[Path]:
+    """The documents that are sent to them."""
+    found = (path for path in documents() if path.parent.name == "senders")
+    return [path for path in found if Case.at(path).event["pathParameters"]["route"] in routes]
+
+
+each_signed_document = pytest.mark.parametrize("path", documents_of(*SIGNED), ids=lambda path: path.stem)
+
+
+def body_of(event: Mapping[str, Any]) -> str:
+    """The body as it was sent."""
+    return base64.b64decode(event["body"]).decode() if event["isBase64Encoded"] else str(event["body"])
+
+
+def signed_by_library(case: Case, node_tools: Path) -> dict[str, str]:
+    """The header that the sender's own library makes for the document."""
+    event, (secret,) = case.event, case.told["environment"].values()
+    route, body = event["pathParameters"]["route"], body_of(event)
+    library, header = SVIX if SVIX[1] in event["headers"] else SIGNED[route]
+    id_ = event["headers"].get(header.replace("signature", "id"), "")
+    sent_s = int(event["headers"].get(header.replace("signature", "timestamp"), SENT_S))
+    if library == "slack-sdk":
+        made = SignatureVerifier(secret).generate_signature(timestamp=str(SENT_S), body=body)
+        return {header: made or ""}
+    if library == "standardwebhooks":
+        return {header: Webhook(secret).sign(id_, datetime.fromtimestamp(sent_s, UTC), body)}
+    wanted = {"library": library, "secret": secret, "body": body, "id": id_, "sent_s": sent_s}
+    return {header: node_signatures(node_tools, [wanted])[0]}
+
+
+def with_headers(case: Case, headers: Mapping[str, str]) -> Case:
+    """The same delivery with other headers."""
+    return replace(case, event=case.event | {"headers": case.event["headers"] | headers})
+
+
+def with_body(case: Case, body: bytes) -> Case:
+    """The same delivery with another body."""
+    return replace(
+        case, event=case.event | {"body": base64.b64encode(body).decode(), "isBase64Encoded": True}
+    )
+
+
+@each_signed_document
+def test_a_senders_document_signed_by_its_library_comes_to_the_same(
+    path: Path, emulator: Emulator, node_tools: Path
+) -> None:
+    """To what stands beside the document."""
+    case = Case.at(path)
+    signed = with_headers(case, signed_by_library(case, node_tools))
+
+    assert outcome_of(signed, signed.run(emulator), emulator).differences == []
+
+
+@each_signed_document
+def test_a_senders_document_with_one_bit_changed_is_refused(
+    path: Path, emulator: Emulator, node_tools: Path
+) -> None:
+    """Of its body, and of what its library has signed; but a hexadecimal digit is the same in both cases."""
+    case = Case.at(path)
+    signature = signed_by_library(case, node_tools)
+    signed = with_headers(case, signature)
+    ((header, value),) = signature.items()
+    others = [text for text in with_one_bit_changed(value) if not is_same_hex(text, value)]
+    changed = [with_headers(case, {header: text}) for text in others]
+    changed += [with_body(signed, body) for body in bodies_with_one_bit_changed(body_of(case.event).encode())]
+
+    with closing(case.app(emulator.url)) as app:
+        let_in = [each for each in changed if status_of(app, each) != 401]
+
+    assert changed
+    assert let_in == []
+
+
+def status_of(app: App, case: Case) -> int:
+    """What the delivery is answered."""
+    return int(webhook.handle(app, case.event, Deadline.after(30, app.clock)).reply().status)
+
+
+def with_one_bit_changed(text: str) -> Iterator[str]:
+    """Every text that differs from an ASCII text in one bit."""
+    for at, char in enumerate(text):
+        for bit in range(7):
+            yield text[:at] + chr(ord(char) ^ 1 << bit) + text[at + 1 :]
+
+
+def is_same_hex(text: str, value: str) -> bool:
+    """Whether it is the other with a digit's case changed: the same bytes."""
+    at = next(at for at, char in enumerate(text) if char != value[at])
+    return text[at].lower() == value[at].lower() and value[at].lower() in "abcdef" and "v1," not in value
+
+
+def bodies_with_one_bit_changed(body: bytes) -> Iterator[bytes]:
+    """Two hundred of them, over the whole of it."""
+    for at in range(0, len(body), max(1, len(body) // 200)):
+        yield body[:at] + bytes([body[at] ^ 1 << at % 8]) + body[at + 1 :]
+
+
+# -- CloudEvents, which signs nothing ---------------------------------------------------------------
+
+TOKEN_OF = {"cloudevents": "CLOUDEVENTS_TOKEN", "cloudevents-binary": "CLOUDEVENTS_BINARY_TOKEN"}
+
+
+def cloud_event(id_: str) -> CloudEvent:
+    """An event of the official library."""
+    attributes = {
+        "id": id_,
+        "source": "/hosts/watch",
+        "type": "com.example.agent.offline",
+        "specversion": "1.0",
+        "datacontenttype": "application/json",
+    }
+    return CloudEvent(attributes, {"instance": "i-0004"})
+
+
+@pytest.mark.parametrize(
+    ("route", "made_by"), [("cloudevents", to_structured_event), ("cloudevents-binary", to_binary_event)]
+)
+def test_what_the_cloudevents_library_sends_is_known_by_source_and_id(
+    make_app: MakeApp, route: str, made_by: Callable[[CloudEvent], HTTPMessage]
+) -> None:
+    """Structured and binary, by the routes of docs/senders.toml; two events of equal data are two."""
+    name = TOKEN_OF[route]
+    app = make_app((PROJECT / "docs" / "senders.toml").read_text(encoding="utf-8"), **{name: "made-up-token"})
+    bearer = {"authorization": "Bearer made-up-token"}
+    found = []
+    for id_ in ("A1", "A2", "A1"):
+        message = made_by(cloud_event(id_))
+        headers = {key.lower(): value for key, value in message.headers.items()}
+        status, document = delivered(app, route, message.body.decode(), headers | bearer)
+        found.append((status, document["results"][0]["event_id"]))
+
+    assert found == [(202, f"webhook:{route}:/hosts/watch/{id_}") for id_ in ("A1", "A2", "A1")]
+
+
+@pytest.mark.parametrize("route", TOKEN_OF)
+def test_a_token_with_one_bit_changed_is_refused(make_app: MakeApp, route: str) -> None:
+    """The token is all that vouches for a CloudEvent."""
+    app = make_app(
+        (PROJECT / "docs" / "senders.toml").read_text(encoding="utf-8"), **{TOKEN_OF[route]: "made-up-token"}
+    )
+    message = to_binary_event(cloud_event("A1"))
+
+    statuses = {
+        delivered(app, route, message.body.decode(), {"authorization": f"Bearer {token}"})[0]
+        for token in with_one_bit_changed("made-up-token")
+    }
+
+    assert statuses == {401}

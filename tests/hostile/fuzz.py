@@ -18,6 +18,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -44,6 +46,8 @@ SECRETS = {
     "HMAC_KEY": "fuzz-hmac-key-0123456789",
     "TOKEN": "fuzz-token-0123456789",
     "BASIC": "fuzz-user:fuzz-password-0123456789",
+    "BASE64_KEY": base64.b64encode(b"fuzz-base64-key-0123456789").decode(),
+    "HEX_KEY": b"fuzz-hexadecimal-key-0123456789".hex(),
 }
 
 OTHER_SECRETS = {
@@ -51,6 +55,8 @@ OTHER_SECRETS = {
     "HMAC_KEY": "another-hmac-key",
     "TOKEN": "another-token",
     "BASIC": "another-user:another-password",
+    "BASE64_KEY": base64.b64encode(b"another-base64-key-01234").decode(),
+    "HEX_KEY": b"another-hexadecimal-key-0123".hex(),
 }
 
 ROUTES = """
@@ -131,6 +137,81 @@ trigger = "webhook"
 task_type = "ATTACK_SURFACE_SCAN"
 verify = {scheme = "token", parameter = "token", secrets = ["env:TOKEN"]}
 
+[routes.rotating]
+trigger = "webhook"
+id = "event.id"
+task_type = "IDC_PROBE_SCAN"
+param_from = {text = "event.text"}
+submit = "sweep"
+[routes.rotating.verify]
+scheme = "hmac"
+secrets = ["env:HMAC_KEY"]
+header = "X-Rotating"
+prefix = "v1="
+separator = ","
+
+[routes.keyed]
+trigger = "webhook"
+task_type = "IDC_PROBE_SCAN"
+param_from = {inner = "parse_json(text)"}
+[routes.keyed.verify]
+scheme = "hmac"
+secrets = ["env:BASE64_KEY"]
+key = "base64"
+encoding = "base64"
+header = "X-Keyed"
+timestamp_header = "X-Keyed-Time"
+timestamp_format = "milliseconds"
+id_header = ["X-Keyed-Source", "X-Keyed-Id"]
+signed = "{timestamp}.{body}"
+
+[routes.dated]
+trigger = "webhook"
+media = "form:payload"
+headers = ["X-Kind"]
+when = "\\"@headers\\".\\"x-kind\\" != 'other'"
+task_type = "IDC_PROBE_SCAN"
+param_from = {text = "text"}
+[routes.dated.verify]
+scheme = "hmac"
+secrets = ["env:HEX_KEY"]
+key = "hex"
+header = "X-Dated"
+timestamp_header = "X-Dated-Time"
+timestamp_format = "rfc3339"
+signed = "{timestamp}:{body}"
+
+[routes.zoom]
+trigger = "webhook"
+when = "event != 'endpoint.url_validation'"
+task_type = "IDC_PROBE_SCAN"
+param_from = {text = "text"}
+[routes.zoom.verify]
+scheme = "hmac"
+secrets = ["env:HMAC_KEY"]
+header = "X-Zm-Signature"
+prefix = "v0="
+timestamp_header = "X-Zm-Request-Timestamp"
+signed = "v0:{timestamp}:{body}"
+handshake = "zoom"
+
+[routes.event-grid]
+trigger = "webhook"
+each = "@"
+task_type = "ATTACK_SURFACE_SCAN"
+verify = {scheme = "token", header = "X-Grid-Key", secrets = ["env:TOKEN"], handshake = "event-grid"}
+
+[routes.cloudevents]
+trigger = "webhook"
+headers = ["ce-type"]
+task_type = "AI_SECURITY_CHECK"
+param_from = {value = "value", type = "\\"@headers\\".\\"ce-type\\""}
+[routes.cloudevents.verify]
+scheme = "bearer"
+secrets = ["env:TOKEN"]
+id_header = ["ce-source", "ce-id"]
+handshake = "cloudevents"
+
 [routes.tick]
 trigger = "timer"
 task_type = "IMAGE_SCAN"
@@ -183,7 +264,8 @@ type _Signer = Callable[[bytes, str, str, Mapping[str, str]], dict[str, str]]
 _PROOF_HEADERS = frozenset(
     {
         *("webhook-signature", "x-hub-signature-256", "x-grafana-alerting-signature"),
-        *("x-slack-signature", "x-sig", "x-pairs", "authorization"),
+        *("x-slack-signature", "x-sig", "x-pairs", "authorization", "x-rotating", "x-keyed"),
+        *("x-dated", "x-zm-signature", "x-grid-key"),
     }
 )
 
@@ -222,6 +304,37 @@ def _pairs(body: bytes, sent_at: str, _id: str, secrets: Mapping[str, str]) -> d
     return {"x-pairs": f"t={sent_at},v1={proof}"}
 
 
+def _rotating(body: bytes, _sent_at: str, _id: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    earlier = mac("a-secret-that-was-rotated", body).hex()
+    return {"x-rotating": f"v1={earlier},v1={mac(secrets['HMAC_KEY'], body).hex()}"}
+
+
+def _keyed(body: bytes, sent_at: str, id_: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    sent_ms = f"{sent_at}000"
+    proof = hmac.digest(base64.b64decode(secrets["BASE64_KEY"]), f"{sent_ms}.".encode() + body, "sha256")
+    shown = base64.b64encode(proof).decode()
+    return {"x-keyed": shown, "x-keyed-time": sent_ms, "x-keyed-source": "s", "x-keyed-id": id_}
+
+
+def _dated(body: bytes, sent_at: str, _id: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    sent = datetime.fromtimestamp(int(sent_at), UTC).isoformat().replace("+00:00", "Z")
+    proof = hmac.digest(bytes.fromhex(secrets["HEX_KEY"]), f"{sent}:".encode() + body, "sha256")
+    return {"x-dated": proof.hex(), "x-dated-time": sent}
+
+
+def _zoom(body: bytes, sent_at: str, _id: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    proof = mac(secrets["HMAC_KEY"], f"v0:{sent_at}:".encode() + body).hex()
+    return {"x-zm-signature": f"v0={proof}", "x-zm-request-timestamp": sent_at}
+
+
+def _event_grid(_body: bytes, _sent_at: str, _id: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    return {"x-grid-key": secrets["TOKEN"]}
+
+
+def _cloudevents(_body: bytes, _sent_at: str, id_: str, secrets: Mapping[str, str]) -> dict[str, str]:
+    return {"authorization": f"Bearer {secrets['TOKEN']}", "ce-source": "/a", "ce-id": id_, "ce-type": "t"}
+
+
 def _bearer(_body: bytes, _sent_at: str, id_: str, secrets: Mapping[str, str]) -> dict[str, str]:
     return {"authorization": f"Bearer {secrets['TOKEN']}", "idempotency-key": id_}
 
@@ -242,10 +355,22 @@ _SIGNERS: dict[str, _Signer] = {
     "slack": _slack,
     "hmac": _hmac,
     "pairs": _pairs,
+    "rotating": _rotating,
+    "keyed": _keyed,
+    "dated": _dated,
+    "zoom": _zoom,
+    "event-grid": _event_grid,
+    "cloudevents": _cloudevents,
     "bearer": _bearer,
     "basic": _basic,
     "token": _token,
 }
+
+ROUTE_NAMES = tuple(_SIGNERS)
+SIGNED_BY_TOKEN = frozenset({"bearer", "basic", "token", "event-grid", "cloudevents"})
+"""Whose proof covers nothing: any body, and any id, is as good as another."""
+FORMS = frozenset({"pairs", "dated"})
+TIMED = frozenset({"standard", "slack", "hmac", "pairs", "keyed", "dated", "zoom"})
 
 
 # -- the fronts that hand them over ---------------------------------------------------------------
@@ -373,7 +498,23 @@ FITTING_PAYLOADS: tuple[Any, ...] = (
     {"id": 7, "value": [1, 2]},
     {"id": "x" * 600, "value": "y" * 9000},
     {"items": [{}] * 501},
+    {"event": {"id": "e1", "text": "now"}},
+    {"text": '{"a": [1]}'},
 )
+
+HANDSHAKES: Mapping[str, Any] = {
+    "slack": {"type": "url_verification", "token": "t", "challenge": "3eZbrw1aB10FEMGZAZd4FyFQ"},
+    "zoom": {"event": "endpoint.url_validation", "payload": {"plainToken": "qgg8vlvZRS6UYooatFL8Aw"}},
+    "event-grid": [
+        {
+            "id": "1",
+            "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent",
+            "data": {"validationCode": "512d38b6-c7b8-40c8-89fe-f46f9e9622b6"},
+        }
+    ],
+}
+"""By the route, and the sender's name: how it asks whether the URL is ours."""
+ORIGIN = "eventemitter.example.com"
 
 HARD_BODIES: Mapping[str, bytes] = {
     "lists a hundred thousand deep": b"[" * 100_000 + b"]" * 100_000,
@@ -407,12 +548,44 @@ HARD_BODIES: Mapping[str, bytes] = {
 }
 
 
+_FITTING: Mapping[str, Callable[[int], Any]] = {
+    "standard": lambda n: {"data": {"uuid": f"inet-{n}", "problem": "offline"}},
+    "github": lambda n: {"action": "opened", "items": [{"image": n}, {"image": "b"}]},
+    "grafana": lambda n: {"alerts": [{"fingerprint": "f", "startsAt": f"t{n}", "labels": {"uuid": "i-1"}}]},
+    "slack": lambda n: {"text": f"scan {n}"},
+    "hmac": lambda n: {"TaskType": "ASSETS_COLLECTION", "Param": {"items": f"PORT_SNAPSHOT,{n}"}},
+    "pairs": lambda n: {"text": f"scan {n}"},
+    "rotating": lambda n: {"event": {"id": f"e{n}", "text": "now"}},
+    "keyed": lambda n: {"text": json.dumps({"a": n})},
+    "dated": lambda n: {"payload": json.dumps({"text": n})},
+    "zoom": lambda n: {"event": "meeting.started", "text": n},
+    "event-grid": lambda n: [{"id": n}, {"id": "b"}],
+    "cloudevents": lambda n: {"value": n},
+    "bearer": lambda n: {"id": n, "value": [n]},
+    "basic": lambda n: {"value": [n]},
+    "token": lambda n: {"n": n},
+}
+"""By the route: what it maps, another for each number."""
+
+
+def fitting_bodies(route: str) -> st.SearchStrategy[bytes]:
+    """Bodies that the route makes events of, or answers as a handshake."""
+    encode: Callable[[Any], bytes] = (lambda form: urlencode(form).encode()) if route in FORMS else _encoded
+    fitting = st.integers(0, 10**6).map(_FITTING[route]).map(encode)
+    if route not in HANDSHAKES:
+        return fitting
+    return st.one_of(fitting, fitting, st.just(_encoded(HANDSHAKES[route])))
+
+
 def bodies() -> st.SearchStrategy[bytes]:
     """Bodies of every sort."""
-    encoded = st.one_of(any_json(), st.sampled_from(FITTING_PAYLOADS)).map(_encoded)
+    fitting = st.sampled_from(FITTING_PAYLOADS)
+    encoded = st.one_of(any_json(), fitting).map(_encoded)
     return st.one_of(
         encoded,
         encoded,
+        st.sampled_from(sorted(HANDSHAKES)).map(lambda name: _encoded(HANDSHAKES[name])),
+        fitting.map(lambda payload: urlencode({"payload": json.dumps(payload)}).encode()),
         st.sampled_from(sorted(HARD_BODIES.values())),
         st.binary(max_size=60),
         st.text(st.characters(codec="utf-8")).map(lambda text: urlencode({"text": text}).encode()),
@@ -439,11 +612,18 @@ CONTENT_TYPES = (
 def verified_sendings(draw: st.DrawFn) -> Sent:
     """Deliveries that a holder of the secret sends, whatever stands in them."""
     route = draw(st.sampled_from(sorted(_SIGNERS)))
-    content_type = draw(st.sampled_from(CONTENT_TYPES))
+    body = draw(fitting_bodies(route) if draw(st.booleans()) else bodies())
+    content_type = draw(st.one_of(st.just(_content_type_of(route)), st.sampled_from(CONTENT_TYPES)))
     prefix = draw(st.sampled_from(("", "/prod", "/a/webhooks/b")))
-    plain = Sent(route, draw(bodies()), {"content-type": content_type}, prefix=prefix)
+    plain = Sent(route, body, {"content-type": content_type}, prefix=prefix)
+    if route == "cloudevents" and draw(st.booleans()):
+        plain = replace(plain, method="OPTIONS").but(webhook_request_origin=ORIGIN)
     id_ = draw(st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), min_size=1, max_size=30))
     return sign(plain, time.time(), id_=id_.replace(".", "-"))
+
+
+def _content_type_of(route: str) -> str:
+    return "application/x-www-form-urlencoded" if route in FORMS else "application/json"
 
 
 @st.composite
@@ -455,7 +635,7 @@ def unverified_sendings(draw: st.DrawFn) -> Sent:
 
 
 def _stale(sent: Sent) -> Sent:
-    timed = replace(sent, route=sent.route if sent.route in {"standard", "slack", "hmac"} else "slack")
+    timed = replace(sent, route=sent.route if sent.route in TIMED else "slack", method="POST")
     return sign(timed, time.time() - 1000)
 
 
@@ -464,7 +644,7 @@ def _forged(sent: Sent) -> Sent:
 
 
 def _tampered(sent: Sent) -> Sent:
-    signs_body = sent.route not in {"bearer", "basic", "token"}
+    signs_body = sent.route not in SIGNED_BY_TOKEN
     return replace(sent, body=sent.body + b" ") if signs_body else _bare(sent)
 
 
@@ -534,7 +714,9 @@ class Outcome:
     @property
     def name(self) -> str:
         """Status and code, to be counted."""
-        document = json.loads(self.answer["body"])
+        document = json.loads(self.answer["body"] or "{}")
+        if "results" not in document:
+            return f"{self.answer['statusCode']} handshake"
         codes = {(document.get("error") or {}).get("code")}
         codes |= {(result["error"] or {}).get("code") for result in document["results"]}
         return " ".join([str(self.answer["statusCode"]), *sorted(code for code in codes if code)])
@@ -556,6 +738,7 @@ class Target:
             **SECRETS,
         }
         self.app = App(Settings.from_environment(environment), environment=environment)
+        self.emulator = emulator
         self._printed = io.StringIO()
 
     def deliver(self, event: object) -> Outcome:
@@ -598,6 +781,9 @@ class LawBroken(AssertionError):  # noqa: N818 - named for what it says
 
 def judge(case: Case, outcome: Outcome) -> None:
     """Raise LawBroken unless the outcome is one that the contract allows for the case."""
+    if _is_handshake(outcome):
+        _judge_handshake(case, outcome)
+        return
     document = _checked_document(outcome)
     lines = [json.loads(line) for line in outcome.printed.split("\n") if line]
     logged = [line for line in lines if "_aws" not in line]
@@ -614,9 +800,100 @@ def judge(case: Case, outcome: Outcome) -> None:
     _hold_secrets(case, outcome)
 
 
+def _is_handshake(outcome: Outcome) -> bool:
+    return "results" not in json.loads(outcome.answer["body"] or "{}")
+
+
+def _judge_handshake(case: Case, outcome: Outcome) -> None:
+    """It is told to its own route's sender alone, exactly as that wants it, and makes no result."""
+    _hold(case.verified is not None, "an unverified handshake was answered")
+    assert case.verified is not None
+    _hold(outcome.answer["statusCode"] == HTTPStatus.OK, "a handshake's answer is 200")
+    told = json.loads(outcome.answer["body"] or "null")
+    _hold(told == _wanted_by(case.verified), "a handshake's answer is what its sender wants to hear")
+    lines = [json.loads(line)["message"] for line in outcome.printed.split("\n") if line]
+    _hold(lines == ["handshake"], "one line for a handshake")
+    _hold_secrets(case, outcome)
+
+
+def _wanted_by(sent: Sent) -> Any:  # noqa: ANN401 - JSON data
+    """Nothing for `OPTIONS`, which wants headers."""
+    if sent.method == "OPTIONS":
+        return None
+    asked = json.loads(sent.body)
+    if sent.route == "slack":
+        return {"challenge": asked["challenge"]}
+    if sent.route == "zoom":
+        token = asked["payload"]["plainToken"]
+        return {"plainToken": token, "encryptedToken": mac(SECRETS["HMAC_KEY"], token.encode()).hex()}
+    if sent.route == "event-grid":
+        return {"validationResponse": asked[0]["data"]["validationCode"]}
+    return {"no handshake": sent.route}
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """Other values for all that no proof covers."""
+
+    front: str
+    content_type: str
+    prefix: str
+    query: str
+    id_: str | None
+
+    def of(self, sent: Sent) -> Any:  # noqa: ANN401 - AWS hands over any JSON
+        """The delivery with them; what only a token vouches for keeps its id, which names the event."""
+        changed = replace(sent, prefix=self.prefix, query={**sent.query, "any": self.query})
+        changed = changed.but(content_type=self.content_type, x_say=STRANGER, user_agent=self.query)
+        if sent.route not in SIGNED_BY_TOKEN:
+            changed = changed.but(x_github_delivery=self.id_, idempotency_key=self.id_)
+        if sent.route == "keyed":
+            changed = changed.but(x_keyed_id=self.id_)
+        return FRONTS[self.front](changed)
+
+
+def unsigned() -> st.SearchStrategy[Unsigned]:
+    """Content type, query, unsigned headers, path and front."""
+    return st.builds(
+        Unsigned,
+        st.sampled_from(sorted(FRONTS)),
+        st.sampled_from(CONTENT_TYPES),
+        st.sampled_from(("", "/other", "/a/webhooks/b")),
+        st.sampled_from(("", "thing", "a b&c")),
+        st.sampled_from((None, "another-id")),
+    )
+
+
+def judge_again(target: Target, case: Case, outcome: Outcome, other: Unsigned) -> bool:
+    """Deliver what was accepted once more, with all changed that is not signed; false where it was not.
+
+    Raises LawBroken where that makes another task, event or request.
+    """
+    first = _accepted(outcome)
+    if case.verified is None or not first:
+        return False
+    tasks = len(target.emulator.tasks)
+    again = target.deliver(other.of(case.verified))
+    judge(Case(None, case.verified), again)
+    _hold(len(target.emulator.tasks) == tasks, "a second task, by what is not signed")
+    ids = {result["event_id"] for result in first}
+    requests = [result["request"] for result in first]
+    for result in _accepted(again):
+        _hold(result["status"] != "created", "a second event, by what is not signed")
+        _hold(result["event_id"] in ids, "another event, by what is not signed")
+        _hold(result["request"] in (None, *requests), "another request, by what is not signed")
+    return True
+
+
+def _accepted(outcome: Outcome) -> list[dict[str, Any]]:
+    document = json.loads(outcome.answer["body"] or "{}")
+    open_or_made = {"created", "duplicate", "pending", "unknown"}
+    return [result for result in document.get("results", ()) if result["status"] in open_or_made]
+
+
 def judge_haste(outcome: Outcome) -> None:
     """Raise LawBroken where a delivery of one item took the processor for too long."""
-    items = len(json.loads(outcome.answer["body"])["results"])
+    items = len(json.loads(outcome.answer["body"] or "{}").get("results", ()))
     _hold(items > 1 or outcome.cpu_s < LONGEST_S, f"it took {outcome.cpu_s:.3f} s")
 
 
@@ -663,14 +940,19 @@ class Tally:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.slowest_s = 0.0
+        self.changed = 0
 
-    def deliver(self, target: Target, case: Case) -> None:
-        """One delivery, judged and counted. Raises LawBroken."""
+    def deliver(self, target: Target, case: Case, other: Unsigned) -> None:
+        """One delivery, judged and counted; and what was accepted once more. Raises LawBroken."""
         outcome = target.deliver(case.event)
         judge(case, outcome)
         judge_haste(outcome)
+        self.changed += judge_again(target, case, outcome, other)
         self.counts[("verified   " if case.verified else "unverified ") + outcome.name] += 1
         self.slowest_s = max(self.slowest_s, outcome.cpu_s)
+
+
+_ELSEWHERE = Unsigned("alb-multi", "text/plain", "/other", "thing", "another-id")
 
 
 def run(deliveries: int, first_seed: int) -> Tally:
@@ -678,7 +960,7 @@ def run(deliveries: int, first_seed: int) -> Tally:
     tally = Tally()
     with target() as fresh:
         for case in hard_cases():
-            tally.deliver(fresh, case)
+            tally.deliver(fresh, case, _ELSEWHERE)
     for number, done in enumerate(range(0, deliveries, BATCH), start=first_seed):
         with target() as fresh:
             _run_batch(fresh, min(BATCH, deliveries - done), number, tally)
@@ -702,9 +984,9 @@ def _run_batch(fresh: Target, size: int, number: int, tally: Tally) -> None:
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )
-    @given(cases())
-    def deliver(case: Case) -> None:
-        tally.deliver(fresh, case)
+    @given(cases(), unsigned())
+    def deliver(case: Case, other: Unsigned) -> None:
+        tally.deliver(fresh, case, other)
 
     deliver()
 
@@ -721,6 +1003,7 @@ def main() -> None:
     for name, count in sorted(tally.counts.items()):
         print(f"{count:9,} {name}")
     took_s = time.monotonic() - began_s
+    print(f"{tally.changed:9,} accepted, and again with all changed that is not signed: no second task")
     print(f"{tally.counts.total():9,} deliveries in {took_s:.0f} s, no law broken;", end=" ")
     print(f"the slowest took {tally.slowest_s * 1000:.0f} ms of the processor")
 
