@@ -105,7 +105,9 @@ def _left_s(draw: Draw) -> float:
 
 def interruptions(world: World, draw: Draw) -> list[Interruption]:
     """What befalls the next invocation."""
-    kinds: tuple[str, ...] = ("kill", "fail", "pause") if world.may_nest() else ("kill", "fail")
+    kinds: tuple[str, ...] = ("kill", "fail", "freeze")
+    if world.may_nest():
+        kinds = ("kill", "fail", "pause", "freeze", "doubt")
     return [_interruption(world, draw, draw.one_of(kinds)) for _ in range(draw.one_of((0, 0, 1, 1, 2)))]
 
 
@@ -115,6 +117,10 @@ def _interruption(world: World, draw: Draw, kind: str) -> Interruption:
         return Kill(at_write, after)
     if kind == "fail":
         return Fail(at_write, after, operations=draw.one_of((1, 2, 5, 100)))
+    if kind == "freeze":
+        return Pause(at_write, after, lambda: world.clock.advance(draw.one_of((31, 120, 4000))), "frozen")
+    if kind == "doubt":
+        return Pause(at_write, after, lambda: _others_work(world, draw), "answer lost", in_doubt=after)
     return Pause(at_write, after, meanwhile=lambda: _others_work(world, draw))
 
 

@@ -20,11 +20,12 @@ from oncetask.app import App
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
 from oncetask.ledger.ledger import Ledger
+from oncetask.ledger.records import Served
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Store
 from oncetask.models import Result, Status
 from oncetask.settings import Settings
-from oncetask.submit.submit import Submitter
+from oncetask.submit.call import Caller
 from oncetask.sweep.context import SweepReport
 from tests.model import books
 from tests.model.books import Apart, Audit, Body, Made, by_kind, recorded, reported, require
@@ -36,7 +37,8 @@ LOOK_S = 180
 MOST_NESTED = 2
 LONG_S = 60.0
 """An invocation that has time for everything, unless a call lasts long."""
-HEALING_SWEEPS = 90
+HEALING_SWEEPS = 120
+"""The last waits after five calls in vain, and every search between them, are over by then."""
 NEVER_ENDING = 3
 """So many tasks of a healed world may go on without an end."""
 
@@ -68,10 +70,8 @@ class ModelApp(App):
         return Ledger(self._store, self.clock)
 
     @cached_property
-    def submitter(self) -> Submitter:
-        return Submitter(
-            self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds
-        )
+    def caller(self) -> Caller:
+        return Caller(self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds)
 
 
 @dataclass(slots=True)
@@ -106,6 +106,8 @@ class World:
         self.came: list[Coming] = []
         self.markers_made = 0
         self.comings = 0
+        self.calls: dict[str, Body] = {}
+        self.failed_queries_s: list[float] = []
         self.second_tasks = 0
         self.limits: Counter[str] = Counter()
         self.story: list[str] = []
@@ -144,20 +146,27 @@ class World:
         return by_kind(self.seam.bodies, "event")
 
     @property
-    def asks(self) -> dict[str, Body]:
-        """Every ask that was ever written down, as it stands."""
-        return by_kind(self.seam.bodies, "ask")
-
-    @property
     def owners(self) -> dict[str, Body]:
-        """Task id to its owner."""
+        """Task id to whose it is."""
         return by_kind(self.seam.bodies, "task")
 
     def written(self, key: str, before: Body | None, after: Body | None) -> None:
         self.note(f"wrote {key} {books.told_shortly(key, after)}")
-        books.checked_write(key, before, after)
-        if key.startswith("ask/") and after is not None and before is None and not self.temper.clocks_apart:
-            books.check_is_alone(after, self.asks.values(), self.clock.now_s())
+        if after is not None:
+            self._note_call(key, before, after)
+        books.checked_write(key, before, after, self.calls)
+
+    def _note_call(self, key: str, before: Body | None, after: Body) -> None:
+        """A call lives in its lane, and then, if it was lost, in a record of its own."""
+        call = after["call"] if key.startswith(("lane/", "call/")) else None
+        if call is None:
+            return
+        call["events"] = [dict(zip(Served._fields, served, strict=True)) for served in call["events"]]
+        known = self.calls.get(call["call_id"], {"closed_s": None, "candidates": []})
+        closed = {name: after[name] for name in ("closed_s", "candidates")} if "closed_s" in after else {}
+        self.calls[call["call_id"]] = known | call | closed
+        if key.startswith("lane/") and (before is None or before["call"] is None):
+            books.check_call(call, self.events)
 
     def note(self, what: str) -> None:
         """One more line of the world's story."""
@@ -218,9 +227,11 @@ class World:
             lambda app: sweep.handle(app, app.deadline(int(left_s * 1000))), interruptions
         )
         if report is None:
+            self.failed_queries_s.append(self.clock.now_s())  # perhaps: it told nobody
             return None
         self.told.note(report.results)
         self.second_tasks += report.second_tasks
+        self.failed_queries_s += [self.clock.now_s()] * bool(report.failed_queries)
         if frame.clean:
             self._check_swept(report, frame, before)
             at_work = "lease/sweep" in frame.changed and self.clock.now_s() - began_s < left_s / 3
@@ -277,15 +288,18 @@ class World:
         self._check_gauges(report)
 
     def _check_nothing_due_is_left(self, report: SweepReport, began_s: float) -> None:
-        """Whoever is not told to stop asks for everything that was due and may be asked for."""
+        """Whoever is not told to stop asks for everything that was due and may be asked for; the parts of a
+        refused group wait for the next sweep.
+        """
         if any(_stops(result) for result in report.results):
             return
-        taken = by_kind(self.seam.bodies, "place")
+        taken = by_kind(self.seam.bodies, "lane")
         left = [
             event
             for event in self.events.values()
             if event["status"] == "pending"
             and event["due_s"] <= began_s
+            and event["part"] is None
             and event["request"]["TaskType"] not in taken
         ]
         require(not left, "a sweep leaves nothing that is due", *map(books.brief, left))
@@ -294,7 +308,7 @@ class World:
         if self.temper.index_lag_writes:
             return
         waiting = [event for event in self.events.values() if books.waits(event)]
-        running = [ask for ask in self.asks.values() if books.runs(ask)]
+        running = [task for task in self.owners.values() if books.runs(task)]
         oldest_s = max((self.clock.now_s() - event["received_s"] for event in waiting), default=0)
         gauges = report.gauges
         told = (gauges.waiting, gauges.running, gauges.oldest_waiting_s)
@@ -328,7 +342,7 @@ class World:
     def _is_at_work(self) -> bool:
         waiting = [e for e in self.events.values() if books.waits(e) and books.code(e) != "Ambiguous"]
         ends = {task.task_id for task in self.emulator.tasks if task.end_state != "NEVER"}
-        running = [ask for ask in self.asks.values() if books.runs(ask) and ask["answer"]["task_id"] in ends]
+        running = [task_id for task_id, task in self.owners.items() if books.runs(task) and task_id in ends]
         return bool(waiting or running)
 
     def audit(self) -> Audit:
@@ -339,12 +353,13 @@ class World:
         self._check_what_was_told()
         audit = Audit(
             self.events,
-            self.asks,
+            self.calls,
             self.owners,
             self.made(),
             self.apart,
             LOOK_S,
-            self.second_tasks,
+            self.failed_queries_s,
+            lambda _: False,
             self.limits,
         )
         audit.check()
@@ -368,10 +383,11 @@ class World:
             self.sweep()
 
     def _check_nothing_is_left(self) -> None:
-        places = by_kind(self.seam.bodies, "place")
-        require(not places, "every place is given back", places)
-        left = [a for a in self.asks.values() if books.unresolved(a) or books.runs(a) or a["watched"]]
-        require(not left, "every ask is closed", *left[:3])
+        lanes = by_kind(self.seam.bodies, "lane")
+        require(not lanes, "every lane is released", lanes)
+        watched = [lost for lost in by_kind(self.seam.bodies, "call").values() if lost["watched_until_s"]]
+        running = [task for task in self.owners.values() if books.runs(task)]
+        require(not watched and not running, "every call and task is closed", *watched[:3], *running[:3])
 
     def _check_what_was_told(self) -> None:
         events = self.events
