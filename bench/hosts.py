@@ -23,6 +23,7 @@ from local.tools import NotInstallable
 from oncetask.app import App
 from oncetask.handlers import sweep, timer
 from oncetask.models import Status
+from oncetask.submit.resolution import MOST_WRITTEN
 
 HOSTS = 4_000
 TASKS = HOSTS // 100
@@ -42,6 +43,8 @@ TICK = {
     "scheduled_time": "2026-11-24T05:00:00Z",
     "route": "all",
 }
+TICKED = f"timer:all:{TICK['scheduled_time']}"
+"""The tick's event."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +108,7 @@ def on_dynamodb() -> Selection:
 
 
 def peak_of_a_sweep_mb() -> float:
-    """The most memory that a fresh process ever held which made the sweep that selects them."""
+    """The most memory of a fresh process that makes the selecting sweep. Raises RuntimeError: it did not."""
     with tempfile.TemporaryDirectory() as folder:
         ledger = f"sqlite://{folder}/ledger.sqlite"
         with _world(ledger) as (app, _, emulator):
@@ -117,6 +120,9 @@ def peak_of_a_sweep_mb() -> float:
                 text=True,
                 check=True,
             )
+            written = sum(1 for _ in app.ledger.events(f"{TICKED}/{each.uuid}" for each in emulator.hosts))
+    if written != MOST_WRITTEN:
+        raise RuntimeError(f"the sweep wrote the events of {written} hosts")
     return float(process.stdout.split(storm.PEAK)[1].split()[0]) / 1024
 
 
@@ -143,8 +149,7 @@ def _routes(folder: Path) -> dict[str, str]:
 def _run(app: App, clock: FakeClock, emulator: Emulator) -> Selection:
     """A tick, then sweeps until nothing is open any more."""
     began_s = time.perf_counter()
-    report = timer.handle(app, TICK, app.deadline(60_000))
-    selecting = str(report.results[0].event_id)
+    timer.handle(app, TICK, app.deadline(60_000))
     sweeps = 0
     while sweeps < storm.MOST_SWEEPS:
         sweeps += 1
@@ -154,7 +159,7 @@ def _run(app: App, clock: FakeClock, emulator: Emulator) -> Selection:
         clock.advance(storm.SWEEP_EVERY_S)
     took_s = time.perf_counter() - began_s
     named = Counter(target for task in emulator.tasks for target in task.targets)
-    ids = [f"{selecting}/{each.uuid}" for each in emulator.hosts]
+    ids = [f"{TICKED}/{each.uuid}" for each in emulator.hosts]
     return Selection(
         finished=sum(event.status is Status.FINISHED for event in app.ledger.events(ids)),
         tasks=len(emulator.tasks),
