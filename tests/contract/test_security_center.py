@@ -1196,6 +1196,7 @@ def test_there_may_be_no_last_task(emulator: Emulator) -> None:
     ("answer", "code"),
     [
         ({"TaskId": 0, "TaskInfo": {"Result": "TASK_NOT_SUPPORT_REGION"}}, "TASK_NOT_SUPPORT_REGION"),
+        ({"TaskId": 0, "TaskInfo": {"Result": "A_NEW_WORD"}}, "A_NEW_WORD"),
         ({"TaskId": 0, "TaskInfo": {"Result": "SUCCESS"}}, "AnswerUnreadable"),
         ({}, "AnswerUnreadable"),
     ],
@@ -1210,6 +1211,16 @@ def test_a_last_task_that_is_not_told_is_not_none(
         door(emulator.url).last_task("IMAGE_SCAN", "IMAGE_SCAN", soon())
 
     assert failed.value.code == code
+
+
+def test_a_word_that_no_page_explains_hides_no_task_that_is_told(emulator: Emulator) -> None:
+    """Where there is a task's id, the task is there, whatever the word says."""
+    scripted(emulator, "GetLastOnceTaskInfo", {"TaskId": "t-1", "TaskInfo": {"Result": "A_NEW_WORD"}})
+
+    task = door(emulator.url).last_task("IMAGE_SCAN", "IMAGE_SCAN", soon())
+
+    assert task is not None
+    assert task.task_id == "t-1"
 
 
 # -- following ------------------------------------------------------------------------------------

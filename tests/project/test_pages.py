@@ -249,6 +249,15 @@ def test_the_list_of_hosts_is_named_as_needed_only_for_hosts(page: Path) -> None
 # -- the inside -----------------------------------------------------------------------------------
 
 
+def test_each_death_of_the_protocol_is_one_that_a_test_dies() -> None:
+    """And each of the tests stands beside the step at which it kills."""
+    deaths = read(PROJECT / "tests" / "functional" / "test_deaths.py")
+
+    named = re.findall(r"\[`([^`]+)`\](?!\()", read(DOCS / "protocol.md"))
+
+    assert set(named) == set(re.findall(r'id="([^"]+)"', deaths))
+
+
 def test_the_picture_of_the_inside_is_the_floors() -> None:
     """From the top down, the rooms that the floors test holds."""
     [picture] = re.findall(r"(?:^ {4}\S.*\n)+", section(CONTRIBUTING, "Where things are"), re.MULTILINE)

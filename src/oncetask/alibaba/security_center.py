@@ -204,9 +204,10 @@ class SecurityCenter:
         result = text_of(info.get("Result"))
         if result == "TASK_NOT_EXISTS":
             return None
-        if result not in {None, "SUCCESS"}:
-            raise query_failed(refusal(Outcome.OPERATOR, result, f"GetLastOnceTaskInfo answered {result}"))
         task_id = id_of(body.get("TaskId"))
+        is_refused = result == "TASK_NOT_SUPPORT_REGION" or (task_id is None and result != "SUCCESS")
+        if result is not None and is_refused:
+            raise query_failed(refusal(Outcome.OPERATOR, result, f"GetLastOnceTaskInfo answered {result}"))
         if task_id is None:
             raise query_failed(unreadable())
         return Task(
