@@ -11,7 +11,7 @@ from alibabacloud_tea_openapi.client import Client
 from alibabacloud_tea_openapi.utils_models import Config, OpenApiRequest, Params
 from darabonba.runtime import RuntimeOptions
 
-from bench import startup, storm, turns
+from bench import hosts, startup, storm, turns
 from bench.figures import Row, show, write
 from local.clocks import FakeClock
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
@@ -200,6 +200,7 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     memory_rows,
     turns.hostile_rows,
     at_once_rows,
+    hosts.selection_rows,
 )
 """Each gives rows of the table; its docstring's first sentence is what it is said to measure."""
 

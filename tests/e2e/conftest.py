@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from local.emulator import Emulator
+from local.emulator import Emulator, host
 from local.tools import NotInstallable, node_modules, python_tool
 from tests.e2e.build import built_here
 from tests.e2e.rie import Launcher
@@ -15,8 +15,9 @@ from tests.installed import installed
 
 @pytest.fixture
 def emulator() -> Iterator[Emulator]:
-    """A Security Center of the test's own."""
+    """A Security Center of the test's own, whose hosts `inet-N` have the addresses 10.0.0.N."""
     with Emulator() as running:
+        running.hosts[:] = [host(f"inet-{n}", IntranetIp=f"10.0.0.{n}") for n in range(1, 10)]
         yield running
 
 

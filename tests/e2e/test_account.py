@@ -19,7 +19,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from local.aws_servers import REGION
-from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Silence
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Silence, host
 from local.tools import python_tool
 from oncetask.aws.events import DETAIL_TYPE, SOURCE
 from tests.e2e.ministack import Account, ministack, until
@@ -145,7 +145,7 @@ class Stack:
                 "status": "firing",
                 "fingerprint": uuid,
                 "startsAt": "2026-11-24T05:00:00Z",
-                "labels": {"uuid": uuid},
+                "labels": {"instance": instance_of(uuid)},
             }
             for uuid in uuids
         ]
@@ -153,10 +153,16 @@ class Stack:
         return self.deliver("agent-offline", body.encode(), {"authorization": f"Bearer {TOKEN}"})
 
 
+def instance_of(uuid: str) -> str:
+    """The address and port by which Prometheus knows the emulator's host `inet-N`."""
+    return f"10.0.0.{uuid.removeprefix('inet-')}:9100"
+
+
 @pytest.fixture(scope="module")
 def emulator() -> Iterator[Emulator]:
     """The stack's Security Center, whose tasks end when a test says so."""
     with Emulator() as running:
+        running.hosts[:] = [host(f"inet-{n}", IntranetIp=f"10.0.0.{n}") for n in range(1, 10)]
         running.behaviour.task_duration_s = 3600
         yield running
 

@@ -300,6 +300,11 @@ def check_host(message_id: str, uuid: str, *, secret: str = SECRET) -> dict[str,
     )
 
 
+def instance_of(uuid: str) -> str:
+    """The address and port by which Prometheus knows the emulator's host `inet-N`."""
+    return f"10.0.0.{uuid.removeprefix('inet-')}:9100"
+
+
 def agent_offline(*uuids: str) -> dict[str, Any]:
     """What Alertmanager sends to `agent-offline`: one firing alert a host."""
     alerts = [
@@ -307,7 +312,7 @@ def agent_offline(*uuids: str) -> dict[str, Any]:
             "status": "firing",
             "fingerprint": f"f-{uuid}",
             "startsAt": "2026-11-24T05:00:00Z",
-            "labels": {"uuid": uuid},
+            "labels": {"instance": instance_of(uuid)},
         }
         for uuid in uuids
     ]

@@ -239,6 +239,13 @@ def test_a_selection_becomes_one_event_a_host_and_few_tasks(world: World) -> Non
     assert world.targets() == [("u-2", "u-5")]
 
 
+def test_the_hosts_that_a_sweep_has_just_selected_count_as_waiting(world: World) -> None:
+    """What waits is told of this moment, not of the one at which the sweep began."""
+    world.record(selecting(world))
+
+    assert world.sweep().gauges.waiting == 2
+
+
 def test_the_same_selection_again_is_a_duplicate(world: World) -> None:
     """The id of what was expanded stays bound."""
     world.record(selecting(world))

@@ -212,9 +212,9 @@ def test_explain_says_the_ids_and_requests_that_the_delivery_comes_to(path: Path
     requests = [text for name, text in said if name == "request"]
     asked = [result for result in results if result["status"] not in ends]
     assert len(requests) == len(asked)
-    assert [
-        text for text, result in zip(requests, asked, strict=True) if result["request"] is not None
-    ] == [compact_json(result["request"]) for result in asked if result["request"] is not None]
+    assert [text for text, result in zip(requests, asked, strict=True) if result["request"] is not None] == [
+        compact_json(result["request"]) for result in asked if result["request"] is not None
+    ]
 
 
 # -- what the page says of CloudMonitor -----------------------------------------------------------

@@ -29,7 +29,8 @@ type ChangeEvent = Callable[[str, Callable[[Event], Event]], Event | None]
 
 @dataclass(slots=True)
 class Resolver:
-    """The lookups of one invocation, applied to events. `change` writes an event, as `Ledger.change_event`.
+    """The lookups of one invocation, applied to events. `change` writes an event, as `Ledger.change_event`;
+    `take_in` is told of every selected host's event.
 
     `ambiguous`: event id to what was asked for and could be several hosts, for a log line alone.
     """
@@ -39,6 +40,7 @@ class Resolver:
     clock: Clock
     jitter: Jitter
     change: ChangeEvent
+    take_in: Callable[[Event], None] = lambda _: None
     ambiguous: dict[str, Mapping[str, Sequence[str]]] = field(default_factory=dict)
     _retries_s: dict[tuple[str | None, Kind, int], float] = field(default_factory=dict)
 
@@ -106,7 +108,8 @@ class Resolver:
         if rule.selected is None:
             return self._selected(event, rule)
         for index in range(rule.written, min(rule.written + MOST_WRITTEN, len(rule.selected))):
-            self.ledger.record(self._event_for(event, rule.selected[index], index))
+            kept, _ = self.ledger.record(self._event_for(event, rule.selected[index], index))
+            self.take_in(kept)
         written = min(rule.written + MOST_WRITTEN, len(rule.selected))
         if written < len(rule.selected):
             return self._noted(event, rule.model_copy(update={"written": written}))

@@ -106,6 +106,7 @@ class Context:
         """The sweep's lookups of hosts."""
         if self._resolver is None:
             self._resolver = self.caller.resolver(self.deadline, self.change)
+            self._resolver.take_in = self.open.take_in
             self.report.ambiguous_hosts = self._resolver.ambiguous
         return self._resolver
 
