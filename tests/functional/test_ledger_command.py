@@ -487,11 +487,11 @@ def test_retry_ends_a_backoff(world: World) -> None:
 
 
 def test_adopt_gives_the_task_to_the_whole_call(ambiguous: World) -> None:
-    """Both events are created by it, and followed to its end."""
+    """Both events are created by it, and followed to its end, once its hosts were waited for in vain."""
     task_id = ambiguous.emulator.tasks[1].task_id
 
     results = operator.adopt(ambiguous.app, ID, task_id)
-    ambiguous.sweep_after(60)
+    ambiguous.sweep_after(60, 60, 60, 60)
 
     assert [(result.status, result.task_id, result.shared_by) for result in results] == [
         (Status.CREATED, task_id, 2)
