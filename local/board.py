@@ -7,7 +7,7 @@ from time import time
 from typing import Any
 
 from local.ledger_queries import summary
-from local.screen import Screen, counted, has_ended_well, why
+from local.screen import Screen, counted, end_of, why
 from oncetask.app import App
 from oncetask.errors import LedgerUnavailable
 from oncetask.models import instant
@@ -94,7 +94,7 @@ def told_of(results: list[dict[str, Any]], counts: Mapping[str, int]) -> str:
 
 def _short(result: Mapping[str, Any]) -> dict[str, Any]:
     shown = {key: result[key] for key in ("event_id", "status", "route", "task_id")}
-    return shown | {"why": why(result), "ended_well": has_ended_well(result)}
+    return shown | {"why": why(result), "end": end_of(result)}
 
 
 def _clock(at: str) -> str:

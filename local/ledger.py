@@ -144,6 +144,7 @@ def _show_event(app: App, event: Event, *, as_json: bool) -> None:
         shown.document(document)
         return
     shown.result(document["results"][0])
+    shown.hosts(document["results"][0])
     for one in document["timeline"]:
         parts = (one["at"], one["what"], one["code"], one["by"] and f"by {one['by']}", one["reason"])
         shown.line(*(part for part in parts if part))

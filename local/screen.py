@@ -5,7 +5,8 @@ so that it can be copied.
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from enum import StrEnum
 from typing import Any, TextIO
 
 from rich.console import Console
@@ -88,8 +89,7 @@ class Screen:
     def result(self, result: Mapping[str, Any], *before: object) -> None:
         """One result: how it stands and why on a line, its id and its task's on lines of their own."""
         parts = [*before, f"{result['status']:<9}", result["route"] or "-", why(result)]
-        style = "" if has_ended_well(result) else STYLES["failed"]
-        self.line(*(part for part in parts if part != ""), style=style)
+        self.line(*(part for part in parts if part != ""), style=_STYLE_OF_END[end_of(result)])
         self.ids(result["event_id"], result.get("task_id"))
 
     def ids(self, event_id: str | None, task_id: str | None = None) -> None:
@@ -98,23 +98,67 @@ class Screen:
             if found:
                 self._console.print(Text(2 * INDENT + visible(found), style))
 
+    def hosts(self, result: Mapping[str, Any]) -> None:
+        """What came of each of a result's hosts: its id alone on a line, and what is said of it below."""
+        finish = result.get("finish") or {}
+        for host in finish.get("hosts", ()):
+            self.ids(host["uuid"])
+            for said in told_of_host(host):
+                self.line(said, indent=3)
+        if finish.get("hosts_left_out"):
+            self.line(f"and {finish['hosts_left_out']} more hosts", indent=2)
+        for name in result.get("hosts_missing", ()):
+            self.line("no host found for:", style="yellow", indent=2)
+            self.ids(name)
+
     def _write(self, text: str) -> None:
         self._console.file.write(text + "\n")
         self._console.file.flush()
 
 
+class End(StrEnum):
+    """How a task ended for one event, as far as its result tells."""
+
+    WELL = "well"
+    UNSURE = "unsure"
+    BADLY = "badly"
+
+
+_STYLE_OF_END = {End.WELL: "", End.UNSURE: STYLES["pending"], End.BADLY: STYLES["failed"]}
+
+
 def why(result: Mapping[str, Any]) -> str:
-    """`Code: message` of a result's error, how its task ended, or nothing."""
+    """`Code: message` of a result's error, how its task ended and how many hosts failed in it, or nothing."""
     error, finish = result.get("error") or {}, result.get("finish") or {}
     if finish:
-        return str(finish["state"])
+        return ", ".join([str(finish["state"]), *_failed_hosts(finish)])
     return ": ".join(part for part in (error.get("code"), error.get("message")) if part)
 
 
-def has_ended_well(result: Mapping[str, Any]) -> bool:
-    """False where the result tells of a task that has ended without success."""
+def _failed_hosts(finish: Mapping[str, Any]) -> Iterator[str]:
+    failed, total = finish.get("fail_count"), finish.get("total_count")
+    if failed:
+        of = f"{failed} of {total}" if total else str(failed)
+        yield f"{of} {'host' if (total or failed) == 1 else 'hosts'} failed"
+
+
+def end_of(result: Mapping[str, Any]) -> End:
+    """UNSURE: hosts failed in a task that served others, too, so that nobody knows whether this event's did.
+
+    A result without an end is well.
+    """
     finish = result.get("finish")
-    return not finish or bool(finish["state"] == "SUCCESS")
+    if not finish or finish["ok"]:
+        return End.WELL
+    if finish["state"] != "SUCCESS" or finish["ok"] is False:
+        return End.BADLY
+    return End.UNSURE if finish["fail_count"] else End.WELL
+
+
+def told_of_host(host: Mapping[str, Any]) -> list[str]:
+    """What a task's record says of one host, each on its line; never its report, perhaps a capability."""
+    known = ", ".join(part for part in (host["problem"], host["dispatch"]) if part)
+    return [part for part in (known, *host["codes"], *host["causes"]) if part] or ["nothing is said of it"]
 
 
 def results(screen: Screen, document: Mapping[str, Any], *, as_json: bool) -> None:

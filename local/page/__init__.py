@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from local.ledger_queries import event_document
+from local.screen import told_of_host
 from local.web import Answer, Request, json_answer
 from oncetask.app import App
 from oncetask.errors import DamagedRecord, LedgerUnavailable
@@ -67,4 +68,11 @@ class Page:
             found = event_document(self._app, event_id)
         except (DamagedRecord, LedgerUnavailable) as error:
             return 503, {"error": str(error)}
-        return (200, found) if found else (404, {"error": "the ledger keeps no event of that id"})
+        if found is None:
+            return 404, {"error": "the ledger keeps no event of that id"}
+        return 200, found | {"hosts": _hosts_shown(found["result"])}
+
+
+def _hosts_shown(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    finish = result["finish"] or {"hosts": ()}
+    return [{"uuid": host["uuid"], "told": told_of_host(host)} for host in finish["hosts"]]

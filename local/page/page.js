@@ -2,7 +2,8 @@
 // Everything a sender wrote is put here by textContent, after its controls are made visible.
 const EVERY_MS = 2000;
 const SLOTS = 10;
-const COLOURS = { created: "good", finished: "good", pending: "waits", unknown: "waits", rejected: "bad", failed: "bad" };
+const COLOURS = { created: "good", finished: "good", expanded: "good", pending: "waits", unknown: "waits", rejected: "bad", failed: "bad" };
+const ENDS = { unsure: "waits", badly: "bad" };
 const $ = (id) => document.getElementById(id);
 const visible = (text) => String(text ?? "").replace(/[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu,
   (c) => "\\u" + c.codePointAt(0).toString(16).padStart(4, "0"));
@@ -72,7 +73,7 @@ function show(found) {
     cell(d.ms, "short"),
     cell(d.event_ids.slice(0, 5).map(eventButton))]);
   fill("changes", found.changes, (c) => [cell(c.at.slice(11, 19), "short"),
-    cell(c.status, "short " + (c.ended_well ? COLOURS[c.status] ?? "" : "bad")), cell(c.route, "short"),
+    cell(c.status, "short " + (ENDS[c.end] ?? COLOURS[c.status] ?? "")), cell(c.route, "short"),
     cell(c.why), cell(c.event_id ? [eventButton(c.event_id)] : "")]);
   if (!ledger) return say(found.unavailable, true);
   fillSlots(ledger.running);
@@ -102,6 +103,7 @@ async function showEvent(id) {
   $("event-shown").textContent = visible(found.result.event_id);
   $("timeline").replaceChildren(...found.timeline.map((t) => make("li",
     [t.at, t.what, t.code, t.task_id, t.by && "by " + t.by, t.reason].filter(Boolean).join("  "))));
+  fill("hosts", found.hosts, (h) => [cell(h.uuid, "id"), cell(h.told.map((line) => make("div", line)))]);
   $("event-result").textContent = JSON.stringify(found.result, null, 2).split("\n").map(visible).join("\n");
   $("event").focus();
 }

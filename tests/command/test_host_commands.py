@@ -199,17 +199,17 @@ def test_rows_repeat_over_pages_by_their_word(emulator: Emulator, app: App) -> N
 
 
 @pytest.mark.parametrize(
-    ("word", "calls", "hosts", "failed"),
+    ("word", "calls", "hosts_and_failed"),
     [
-        ("hosts-fail", 1, 1, 1),
-        ("details-late", 2, 0, 0),
-        ("details-empty", 2, 0, 0),
-        ("details-absent", 2, 0, 0),
-        ("details-odd", 2, 0, 0),
+        ("hosts-fail", 1, (1, 1)),
+        ("details-late", 2, (0, 0)),
+        ("details-empty", 2, (0, 0)),
+        ("details-absent", 2, (0, 0)),
+        ("details-odd", 2, (0, 0)),
     ],
 )
 def test_a_word_changes_what_is_told_of_an_ended_task(
-    word: str, calls: int, hosts: int, failed: int, app: App, emulator: Emulator
+    word: str, calls: int, hosts_and_failed: tuple[int, int], app: App, emulator: Emulator
 ) -> None:
     """Its end is told all the same, and what comes of its hosts once the words are used up."""
     [made] = timer.handle(app, tick("by-address", instance="10.0.0.5"), app.deadline(20_000)).results
@@ -220,7 +220,7 @@ def test_a_word_changes_what_is_told_of_an_ended_task(
     first, then = (app.security_center.follow(CHECK, task_id, CHECK, app.deadline(20_000)) for _ in range(2))
 
     assert first.ended
-    assert (len(first.hosts), first.ended.fail_count) == (hosts, failed)
+    assert (len(first.hosts), first.ended.fail_count) == hosts_and_failed
     assert then.ended
     assert (len(then.hosts), then.ended.fail_count) == (1, 0)
 

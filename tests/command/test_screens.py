@@ -2,15 +2,17 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from local.screen import has_ended_well
+from local.screen import End, Screen, end_of, why
 from tests.command.programs import screen_of
 
 SGR = re.compile(r"\x1b\[[0-9;]*m|\x1b\[K|\x1b\[\?25[lh]")
 SECRETS = {"CHECK_HOST_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}
 LONG_ID = f"timer:nightly-assets@{'a-long-group/' + 'nightly' * 12}:2026-11-24T05:00:00Z"
+type Result = dict[str, Any]
 widths = pytest.mark.parametrize("columns", [80, 140])
 
 
@@ -92,13 +94,43 @@ def test_every_screen_shows_what_it_must(
     assert not any("Traceback" in line for line in lines)
 
 
+def finish(state: str, *, ok: bool | None, failed: int | None = None, total: int | None = None) -> Result:
+    """A result of a task that has ended so."""
+    ended = {"state": state, "ok": ok, "fail_count": failed, "total_count": total}
+    return {"event_id": "a", "status": "finished", "route": "r", "task_id": None, "finish": ended}
+
+
+UNFINISHED: Result = {"event_id": "a", "status": "created", "route": "r", "task_id": None, "finish": None}
+
+
 @pytest.mark.parametrize(
-    ("finish", "is_well"),
-    [(None, True), ({"state": "SUCCESS"}, True), ({"state": "FAIL"}, False), ({"state": "LOST"}, False)],
+    ("result", "end", "told"),
+    [
+        (UNFINISHED, End.WELL, ""),
+        (finish("SUCCESS", ok=True, failed=0, total=3), End.WELL, "SUCCESS"),
+        (finish("SUCCESS", ok=None), End.WELL, "SUCCESS"),
+        (finish("SUCCESS", ok=None, failed=1, total=3), End.UNSURE, "SUCCESS, 1 of 3 hosts failed"),
+        (finish("SUCCESS", ok=False, failed=1, total=1), End.BADLY, "SUCCESS, 1 of 1 host failed"),
+        (finish("SUCCESS", ok=False, failed=2), End.BADLY, "SUCCESS, 2 hosts failed"),
+        (finish("FAIL", ok=False), End.BADLY, "FAIL"),
+        (finish("LOST", ok=False), End.BADLY, "LOST"),
+    ],
 )
-def test_a_task_that_did_not_end_well_is_never_shown_green(
-    finish: dict[str, str] | None,
-    is_well: bool,  # noqa: FBT001
-) -> None:
-    """Its line is red, whatever its status says."""
-    assert has_ended_well({"status": "finished", "finish": finish}) is is_well
+def test_a_task_that_did_not_end_well_is_never_shown_green(result: Result, end: End, told: str) -> None:
+    """Whatever its status says; and how many hosts failed is told beside its state."""
+    assert (end_of(result), why(result)) == (end, told)
+
+
+def test_what_came_of_each_host_is_text_below_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Its id alone on its line; codes with their messages, without orders to a terminal, and no report."""
+    host = {"uuid": "inet-1", "problem": "offline", "dispatch": "manual", "causes": []}
+    host |= {"codes": ["1003: run this\x1b[31m"], "report_url": "https://report.example/secret"}
+    silent = {"uuid": "inet-2", "problem": None, "dispatch": None, "codes": [], "causes": []}
+    ended = {"state": "SUCCESS", "hosts": [host, silent], "hosts_left_out": 5}
+
+    Screen().hosts({"finish": ended, "hosts_missing": ["web-9"]})
+
+    assert [line.strip() for line in capsys.readouterr().out.splitlines()] == [
+        *("inet-1", "offline, manual", "1003: run this\\u001b[31m"),
+        *("inet-2", "nothing is said of it", "and 5 more hosts", "no host found for:", "web-9"),
+    ]

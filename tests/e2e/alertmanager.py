@@ -1,4 +1,4 @@
-"""A real Alertmanager and a real `python -m local serve`, each a process on 127.0.0.1 of its own."""
+"""A real Alertmanager and a real `oncetask serve`, each a process on 127.0.0.1 of its own."""
 
 import contextlib
 import fcntl
@@ -86,7 +86,7 @@ class Alertmanager:
 
 @dataclass(frozen=True)
 class Server:
-    """The handler's server, and what it has printed."""
+    """`oncetask serve`, and the results that it has printed."""
 
     url: str
     results: list[dict[str, Any]] = field(default_factory=list)
@@ -121,9 +121,10 @@ def alertmanager(program: str, configuration: Path) -> Iterator[Alertmanager]:
 
 @contextlib.contextmanager
 def server(environment: Mapping[str, str], log_file: Path) -> Iterator[Server]:
-    """The webhook handler and a sweep every few seconds, by these settings, ready."""
+    """By these settings, ready; it asks whom they name, and sweeps every few seconds."""
     port = _free_port()
-    command = [sys.executable, "-m", "tests.e2e.handler_server", str(port)]
+    arguments = ("--port", str(port), "--live", "--json", "--sweep-every", "3s")
+    command = [sys.executable, "-m", "local", "serve", *arguments]
     settings = {"PATH": os.environ["PATH"], "PYTHONPATH": "src:.", **environment}
     with log_file.open("wb") as log, _process(command, log, settings) as process:
         running = Server(f"http://127.0.0.1:{port}")
@@ -139,9 +140,8 @@ def _read_results(process: subprocess.Popen[bytes], results: list[dict[str, Any]
         return
     with process.stdout as lines:
         for line in lines:
-            if line.startswith(b"{"):  # else it is no result, but where it listens
-                result = json.loads(line)
-                results.append(result)
+            result: dict[str, Any] = json.loads(line)
+            results.append(result)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A real Alertmanager, configured as docs/senders.md says, fires real alerts at `python -m local serve`.
+"""A real Alertmanager, configured as docs/senders.md says, fires real alerts at `oncetask serve`.
 
 Whatever Security Center is up to, the sender hears 2xx (by its own count of failed requests), and the
 alert becomes a task once that is over.
@@ -37,7 +37,7 @@ def uuid_of(number: int) -> str:
 
 @dataclass(frozen=True)
 class Scene:
-    """An Alertmanager, the handler that it notifies, and Security Center behind that."""
+    """An Alertmanager, the server that it notifies, and Security Center behind that."""
 
     alertmanager: Alertmanager
     server: Server

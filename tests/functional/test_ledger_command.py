@@ -217,6 +217,22 @@ def test_show_prints_a_call_that_is_still_searched_for(run: Run, world: World) -
     assert found["call"]["state"] == "searched for"
 
 
+def test_show_says_what_came_of_each_host(run: Run, world: World) -> None:
+    """That some failed stands beside the state; each host's id has its line, and its codes follow."""
+    world.emulator.behaviour.failing_hosts = {"inet-b"}
+    world.record(world.draft("a", targets="inet-a,inet-b"))
+    world.sweep()
+    world.emulator.finish(str(world.event("a").task_id))
+    world.sweep_after(60)
+
+    printed = run("show", ID)
+
+    lines = [line.strip() for line in printed.stdout.splitlines()]
+    assert "SUCCESS, 1 of 2 hosts failed" in lines[0]
+    assert lines[lines.index("inet-b") + 2].startswith("1003: ")
+    assert "inet-a" in lines
+
+
 @pytest.mark.usefixtures("ambiguous")
 def test_the_timeline_says_who_did_what_and_why(run: Run) -> None:
     """On the event itself: whoever looks later, with whatever command, sees it."""
@@ -471,7 +487,7 @@ def test_retry_ends_a_backoff(world: World) -> None:
 
 
 def test_adopt_gives_the_task_to_the_whole_call(ambiguous: World) -> None:
-    """Both events are created by it, and followed to its end."""
+    """Both events are created by it, and followed to its end, once its hosts were waited for in vain."""
     task_id = ambiguous.emulator.tasks[1].task_id
 
     results = operator.adopt(ambiguous.app, ID, task_id)
