@@ -9,22 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jmespath
-from jmespath.exceptions import IncompleteExpressionError, LexerError, ParseError
-from jmespath.functions import Functions
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
-from local.text import nearest
 from local.toml_lines import lines_of
 from oncetask.errors import SettingsError
-from oncetask.routing.hosts import Hosts
-from oncetask.routing.routes import Route, load_routes
+from oncetask.routing.expressions import ExpressionError
+from oncetask.routing.routes import Route, load_routes, words_for
 from oncetask.webhooks import schemes
-from oncetask.webhooks.scheme import Scheme
-
-_SAYS = {"missing": "is missing", "extra_forbidden": "there is no such key"}
-_FUNCTIONS = (*Functions.FUNCTION_TABLE, "parse_json")
-_IN_EXPRESSION = re.compile(r"(?P<name>[a-z_][a-z0-9_]*)\(\)")
 
 
 class Mistake(NamedTuple):
@@ -89,7 +80,7 @@ def _all(path: Path, task_types: Sequence[str]) -> Iterator[Mistake]:
 def _of_route(name: str, table: dict[str, Any], task_types: Sequence[str]) -> Iterator[Mistake]:
     if "name" in table:
         yield Mistake(name, "name", "there is no such key")
-    scheme_mistakes = list(_of_scheme(name, table.get("verify")))
+    scheme_mistakes = list(_of_scheme(name, table))
     given = {key: value for key, value in table.items() if key != "name"}
     if scheme_mistakes:  # told one by one below; the other keys are checked as if it were right
         yield from scheme_mistakes
@@ -98,87 +89,39 @@ def _of_route(name: str, table: dict[str, Any], task_types: Sequence[str]) -> It
         Route.model_validate({**given, "name": name}, context={"task_types": task_types})
     except ValidationError as error:
         for one in error.errors(include_url=False):
-            found = _mistake(
-                name, table, one, Hosts if one["loc"][1:] and one["loc"][0] == "hosts" else Route
-            )
+            found = _mistake(name, table, one)
             if not (scheme_mistakes and found.key == "verify"):
                 yield found
 
 
-def _of_scheme(name: str, table: object) -> Iterator[Mistake]:
+def _of_scheme(name: str, table: dict[str, Any]) -> Iterator[Mistake]:
     """Each mistake of `verify`, by the key in it."""
-    if table is None:
+    verify = table.get("verify")
+    if verify is None:
         return
     try:
-        schemes.scheme_of(table)
+        schemes.scheme_of(verify)
     except ValidationError as error:
-        kind = schemes.SCHEMES[table["scheme"]] if isinstance(table, dict) else Scheme
         for one in error.errors(include_url=False, include_input=False):
-            keys = ("verify", *one["loc"])
-            yield _of_error(name, keys, one, kind)
+            yield _mistake(name, table, {**one, "loc": ("verify", *one["loc"])})
     except ValueError as error:
-        scheme = table.get("scheme") if isinstance(table, dict) else None
-        hint = nearest(scheme, map(str, schemes.SCHEMES)) if isinstance(scheme, str) else ""
-        yield Mistake(name, "verify.scheme" if scheme else "verify", f"{error}{hint}")
+        told = {"type": "value_error", "loc": ("verify",), "msg": str(error)}
+        has_scheme = isinstance(verify, dict) and "scheme" in verify
+        yield Mistake(name, "verify.scheme" if has_scheme else "verify", words_for(told, table))
 
 
-def _mistake(
-    name: str,
-    table: dict[str, Any],
-    error: Any,  # noqa: ANN401 - pydantic's
-    kind: type[BaseModel],
-) -> Mistake:
-    keys = error["loc"]
-    found = _of_error(name, keys, error, kind)
+def _mistake(name: str, table: dict[str, Any], error: Any) -> Mistake:  # noqa: ANN401 - pydantic's
+    """In the words that the process would stop with, and where it stands."""
+    keys, says = error["loc"], words_for(error, table)
     if not keys:  # the model's own: the message begins with its key
-        key, _, message = found.message.partition(": ")
-        return found._replace(key=key, message=message)
+        key, _, says = says.partition(": ")
+        return Mistake(name, key, says)
+    found = Mistake(name, ".".join(map(str, keys)), says)
+    cause = error.get("ctx", {}).get("error")
     value = _value_at(table, keys)
-    if isinstance(value, str) and "JMESPath" in found.message:
-        return found._replace(expression=value, **_place_in_expression(value, found.message))
+    if isinstance(cause, ExpressionError) and isinstance(value, str):
+        return found._replace(expression=value, at=cause.at)
     return found
-
-
-def _of_error(
-    name: str,
-    keys: Sequence[Any],
-    error: Any,  # noqa: ANN401 - pydantic's
-    kind: type[BaseModel],
-) -> Mistake:
-    says = _SAYS.get(error["type"], error["msg"].removeprefix("Value error, "))
-    key = ".".join(map(str, keys))
-    last = str(keys[-1]) if keys else ""
-    if error["type"] == "extra_forbidden":
-        says += nearest(last, (field for field in kind.model_fields if field != "name"))
-    elif error["type"] == "string_pattern_mismatch":
-        says = f"must have the form {error['ctx']['pattern']}"
-    return Mistake(name, key, says)
-
-
-def _place_in_expression(text: str, message: str) -> dict[str, Any]:
-    """The parser's own words and the character that they speak of; of a call, where its name stands."""
-    named = _IN_EXPRESSION.search(message)
-    if named is not None:
-        hint = "" if named["name"] in _FUNCTIONS else nearest(named["name"], _FUNCTIONS)
-        return {"message": f"{message}{hint}", "at": max(0, text.find(f"{named['name']}("))}
-    try:
-        jmespath.compile(text)
-    except IncompleteExpressionError:
-        return {"message": f"{message}: it ends too early", "at": len(text)}
-    except LexerError as error:
-        at = error.lexer_position
-        hint = (
-            "to compare, write =="
-            if text[at : at + 1] == "="
-            else f"{text[at : at + 1]!r} means nothing here"
-        )
-        return {"message": f"{message}: {hint}", "at": at}
-    except ParseError as error:
-        words = str(error.msg or "").rstrip(".") or f"{error.token_value} is not expected here"
-        return {"message": f"{message}: {words}", "at": max(0, error.lex_position)}
-    except (ValueError, RecursionError):
-        pass
-    return {"message": message, "at": 0}
 
 
 def _value_at(table: object, keys: Sequence[Any]) -> object:

@@ -7,6 +7,7 @@ import pytest
 from local.mistakes import Mistake, mistakes
 from local.toml_lines import lines_of
 from local.traps import traps
+from oncetask.errors import SettingsError
 from oncetask.models import TASK_TYPES
 from oncetask.routing.routes import load_routes
 
@@ -69,6 +70,33 @@ def test_a_mistake_in_an_expression_has_its_character(
 
     assert (told.key, told.expression, told.at) == ("when", expression, at)
     assert says in told.message
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (TIMER.replace("IMAGE_SCAN", "IMAGE_SCN"), "did you mean IMAGE_SCAN?"),
+        (WEBHOOK.format(more='tagets = "a"\n'), "did you mean targets?"),
+        (WEBHOOK.format(more='when = "a = b"\n'), "to compare, write =="),
+        (WEBHOOK.format(more='id = "joins(a, b)"\n'), "did you mean join?"),
+        (WEBHOOK.format(more='each = "a["\n'), "from character 3 on: it ends too early"),
+        (WEBHOOK.format(more="").replace('"none"', '"standard-webhook"'), "did you mean standard-webhooks?"),
+        (WEBHOOK.format(more="").replace('"none"', '"bearer"\nsecret = ["env:A"]'), "is missing"),
+        (
+            WEBHOOK.format(more="").replace('"none"', '"bearer"\nsecrets = ["env:A"]\nhandshak = "slack"'),
+            "did you mean handshake?",
+        ),
+    ],
+)
+def test_the_process_stops_with_the_words_of_the_first_mistake(text: str, meant: str, tmp_path: Path) -> None:
+    """What `routes check` says of it is what a handler says at its start, and what was probably meant."""
+    first = found(text, tmp_path)[0]
+
+    with pytest.raises(SettingsError) as stopped:
+        load_routes(tmp_path / "routes.toml", TASK_TYPES)
+
+    assert str(stopped.value).endswith(first.message)
+    assert meant in first.message
 
 
 def test_a_wrong_scheme_does_not_hide_the_other_mistakes(tmp_path: Path) -> None:

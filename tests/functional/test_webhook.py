@@ -896,6 +896,45 @@ def test_results_and_refusals_are_counted(make: MakeApp, request: pytest.Fixture
     }
 
 
+def test_a_route_without_its_secret_is_an_operators_error_once_a_minute(
+    make: MakeApp, clock: FakeClock, request: pytest.FixtureRequest
+) -> None:
+    """However many deliveries strangers send: an alarm counts minutes, not strangers."""
+    app = make(POWERTOOLS_SERVICE_NAME=request.node.name, TOKEN="")
+    delivery = signed("bearer", {})
+
+    first = printed_by(app, delivery)
+    within_the_minute = printed_by(app, *[delivery] * 5)
+    clock.advance(60)
+    after_it = printed_by(app, delivery)
+
+    assert counted(first) == {("OperatorError",): 1, ("OperatorError", "bearer"): 1}
+    assert counted(within_the_minute) == {}
+    assert counted(after_it) == counted(first)
+    assert [line["reason"] for line in logged(first)] == ["the secret env:TOKEN is not set or empty"]
+
+
+def test_the_first_delivery_says_which_reference_is_at_fault(
+    make_app: MakeApp, clock: FakeClock, request: pytest.FixtureRequest
+) -> None:
+    """Beside a usable one it changes nothing for the sender; the log and the count say it once a minute."""
+    routes = ROUTES.replace(
+        '"slack", secrets = ["env:HMAC_KEY"]', '"slack", secrets = ["env:SHORT", "env:HMAC_KEY"]'
+    )
+    settings = {**SECRETS, "SHORT": "seven77", "POWERTOOLS_SERVICE_NAME": request.node.name}
+    app = make_app(routes, clock=clock, **settings)
+
+    lines = printed_by(app, signed("slack", {"text": "a"}), signed("slack", {"text": "b"}))
+
+    assert [(line["message"], line.get("reason")) for line in logged(lines)] == [
+        ("secret at fault", "the secret env:SHORT is no key of this scheme"),
+        ("result", None),
+        ("result", None),
+    ]
+    assert counted(lines)["OperatorError", "slack"] == 1
+    assert "seven77" not in json.dumps(lines)
+
+
 def test_created_and_duplicate_are_counted_and_timed(make: MakeApp, request: pytest.FixtureRequest) -> None:
     """A latency for every ask, in milliseconds, under the names that the settings give."""
     app = make(POWERTOOLS_SERVICE_NAME=request.node.name, POWERTOOLS_METRICS_NAMESPACE="Elsewhere")

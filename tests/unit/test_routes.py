@@ -695,6 +695,19 @@ def test_inline_tasks_may_have_any_known_type_and_no_other() -> None:
     assert code_of([unknown]) == "TaskTypeNotAllowed"
 
 
+def test_inline_tasks_may_not_run_operations_on_hosts() -> None:
+    """Nobody vouches for what stands in a tick; the others beside it go on."""
+    tasks = [
+        {"TaskType": "CLIENT_DEV_OPS", "Param": {"uuids": "inet-1"}},
+        {"TaskType": "IMAGE_SCAN", "Param": {}},
+    ]
+
+    refused, fine = events_of_tasks(tasks, TASK_TYPES, TICK)
+
+    assert code_of([refused]) == "TaskTypeNotAllowed"
+    assert isinstance(fine, Event)
+
+
 @pytest.mark.parametrize("letter", ["x", "é", " ", "&"])
 def test_the_longest_request_line_is_8000_bytes(letter: str) -> None:
     """As it is encoded for the wire; one more is too large."""

@@ -22,9 +22,9 @@ from oncetask.errors import SettingsError
 from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
 from oncetask.routing.expressions import Expression
 from oncetask.routing.hosts import Hosts
-from oncetask.routing.suggestions import among
+from oncetask.routing.suggestions import among, suggestion
 from oncetask.webhooks.scheme import HeaderName, Scheme
-from oncetask.webhooks.schemes import scheme_of
+from oncetask.webhooks.schemes import SCHEMES, scheme_of
 
 WEEK_S = 604_800
 DAY_S = 86_400
@@ -264,18 +264,48 @@ def _route(file: str, name: str, table: object, task_types: Sequence[str]) -> Ro
     try:
         return Route.model_validate({**table, "name": name}, context={"task_types": task_types})
     except ValidationError as error:
-        raise SettingsError(f"{place}: {_in_one_line(error)}") from None
+        raise SettingsError(f"{place}: {_in_one_line(error, table)}") from None
 
 
-def _in_one_line(error: ValidationError) -> str:
+def _in_one_line(error: ValidationError, table: Mapping[str, Any]) -> str:
     """The first mistake as `key: what is wrong`, without the value that is wrong."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    first = error.errors(include_url=False, include_input=False)[0]
     keys = [_shown(key) for key in first["loc"]]
-    says = {
-        "missing": "is missing",
-        "extra_forbidden": "there is no such key",
-    }.get(first["type"], first["msg"].removeprefix("Value error, "))
+    says = words_for(first, table)
     return f"{'.'.join(keys)}: {says}" if keys else says
+
+
+def words_for(error: Any, table: Mapping[str, Any]) -> str:  # noqa: ANN401 - one of pydantic's errors
+    """What is wrong at a key of the route's table, and what was probably meant; never the value there."""
+    keys = error["loc"]
+    if error["type"] == "missing":
+        return "is missing"
+    if error["type"] == "extra_forbidden":
+        return f"there is no such key{suggestion(str(keys[-1]), _keys_beside(keys, table))}"
+    if error["type"] == "string_pattern_mismatch":
+        return f"must have the form {error['ctx']['pattern']}"
+    says = str(error["msg"]).removeprefix("Value error, ")
+    scheme = _scheme_named(table)
+    if keys == ("verify",) and isinstance(scheme, str) and scheme not in SCHEMES:
+        says += suggestion(scheme, map(str, SCHEMES))
+    return says
+
+
+def _keys_beside(keys: tuple[Any, ...], table: Mapping[str, Any]) -> list[str]:
+    """The keys that may stand where the last of these does, as far as it is a table of ours."""
+    if keys[:-1] == ("verify",):
+        scheme = _scheme_named(table)
+        kind: type[BaseModel] = SCHEMES.get(scheme, Scheme)
+    else:
+        kind = {(): Route, ("hosts",): Hosts}.get(keys[:-1], BaseModel)
+    return [field.alias or name for name, field in kind.model_fields.items() if name != "name"]
+
+
+def _scheme_named(table: Mapping[str, Any]) -> object:
+    """What stands at `verify.scheme`; None where it is nothing that can be looked for."""
+    verify = table.get("verify")
+    scheme = verify.get("scheme") if isinstance(verify, dict) else None
+    return scheme if isinstance(scheme, str) else None
 
 
 def _shown(key: object) -> str:
