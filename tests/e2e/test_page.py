@@ -104,6 +104,22 @@ def test_a_person_sees_slots_fill_and_a_delivery_and_its_event(tab: Tab, scene: 
     assert tab.complaints == []
 
 
+def test_a_failed_host_is_shown_in_red_with_what_is_said_of_it(tab: Tab, scene: Scene) -> None:
+    """The task's state is SUCCESS all the same; its event's table says how each host fared."""
+    tab.open(scene.url)
+    tab.until_text("0 of 10 slots in use")
+    tab.value("""fetch('/_emulator/faults', {method: 'POST',
+        body: '[{"fault": "hosts-fail", "times": 50}]'}).then(a => a.text())""")
+
+    scene.deliver("check-host", '{"name": "web-1", "uuid": "inet-1"}')
+
+    tab.until_text("SUCCESS, 1 of 1 host failed")
+    tab.until("document.querySelector('#changes tbody td.bad')?.innerText === 'finished'")
+    tab.click("webhook:check-host:web-1")
+    tab.until("document.querySelector('#hosts tbody')?.innerText.includes('1003: ')")
+    assert tab.complaints == []
+
+
 def test_what_waits_is_shown_by_route_with_its_reason(tab: Tab, scene: Scene) -> None:
     """Where the cap is reached, in the dark, too."""
     tab.open(scene.url, dark=True)
