@@ -1,7 +1,7 @@
 """`python -m bench.storm`: ten thousand deliveries for one route become a hundred tasks, ten at a time.
 
 Through the real webhook and sweep handlers, on an injected clock, against the emulator: on a SQLite file
-and, where dynalite can be had, on DynamoDB.
+and, where dynalite is installed, on DynamoDB.
 """
 
 import argparse
@@ -250,7 +250,7 @@ def _storms(ledger: str, events: int) -> Iterator[Storm]:
         try:
             storm = on_ledger(events)
         except NotInstallable as error:
-            print(f"{name}: cannot be had here: {error}")
+            print(f"{name}: is not available here: {error}")
             continue
         print(storm.line(name), flush=True)
         yield storm

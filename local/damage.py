@@ -60,7 +60,7 @@ class Damaged(NamedTuple):
 
     @property
     def what_to_do(self) -> str:
-        """For whoever looks at it."""
+        """For a reader."""
         if self.is_newer:
             return "a newer version of oncetask wrote it: use that one; nothing of it is touched"
         return (

@@ -101,7 +101,7 @@ def http_event(route: str, payload: Payload, with_proof: Signed) -> dict[str, An
 
 
 def keep(folder: Path, route: str, payload: Payload) -> Path:
-    """Write a delivery down for `send --replay`: without its signature, which is made anew then.
+    """Write a delivery down for `send --replay`: without its signature, which is made again then.
 
     Only its owner can read the file: a payload may hold what should not be seen. Raises CommandError.
     """

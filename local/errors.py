@@ -4,7 +4,7 @@ from oncetask.errors import OnceTaskError
 
 
 class CommandError(OnceTaskError):
-    """What was asked for cannot be done; the text is one line for whoever asked."""
+    """What was asked for cannot be done; the text is one line for the one who asked."""
 
 
 class NotDone(OnceTaskError):  # noqa: N818 - all has been said on the screen

@@ -73,7 +73,7 @@ class Decision(NamedTuple):
 type Change = Callable[[Held, Event], Result]
 """What is done to one event under its type's lane. Raises OperatorError."""
 
-# -- looking --------------------------------------------------------------------------------------
+# -- reading --------------------------------------------------------------------------------------
 
 
 def open_events(app: App, route: str | None = None) -> Iterator[Part]:
@@ -129,8 +129,8 @@ def _serves(call: Call, event: Event) -> bool:
 
 
 def candidates(app: App, event: Event) -> list[Task]:
-    """Tasks that may be the event's, looked for now: of its type, started since its call, nobody else's, and
-    nothing that is shown of them differs.
+    """Tasks that may be the event's, as they show now: of its type, started since its call, nobody else's,
+    and nothing that is shown of them differs.
 
     Raises OperatorError where there is no such call, or where Security Center does not tell.
     """
@@ -155,10 +155,10 @@ def _shown(app: App, call: Call) -> Sequence[Task]:
 
 def _may_be(app: App, task: Task, call: Call) -> bool:
     try:
-        owner: TaskRecord | None = app.ledger.task(task.task_id)
+        record: TaskRecord | None = app.ledger.task(task.task_id)
     except DamagedRecord:
         return True
-    return owner is None or owner.is_candidate or owner.call_id == call.call_id
+    return record is None or record.is_candidate or record.call_id == call.call_id
 
 
 # -- changing -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ def bound(port: int) -> socket.socket:
 
 
 def refused(port: int, error: OSError) -> CommandError:
-    """Why the port could not be had, and what would be right."""
+    """Why the port could not be taken, and what would be right."""
     if error.errno == errno.EADDRINUSE:
         return CommandError(f"port {port} is in use: end what listens there, or choose another with --port")
     return CommandError(f"port {port} could not be opened: {error.strerror}; choose another with --port")

@@ -10,7 +10,7 @@ from local.tools import NotInstallable
 
 
 def installed(install: Callable[[], Path]) -> Path:
-    """Where the tool is; skips the test where it cannot be had, except in CI, where it fails."""
+    """Where the tool is; skips the test where it is missing, except in CI, where it fails."""
     try:
         return install()
     except NotInstallable as error:

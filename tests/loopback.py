@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 @dataclass
 class TunnelProxy:
-    """Its tunnels end at `behind`, whoever is asked for. `asked` holds the lines of each CONNECT."""
+    """Its tunnels end at `behind`, no matter who is asked for. `asked` holds the lines of each CONNECT."""
 
     url: str
     behind: tuple[str, int]
@@ -109,7 +109,7 @@ def answering_by_tls(context: ssl.SSLContext, body: bytes) -> Callable[[socket.s
 
 def self_signed(folder: Path, *names: str) -> ssl.SSLContext:
     """A TLS server's context for 127.0.0.1 and those names that no authority vouches for; `server.pem` of the
-    folder holds it, to be trusted by whoever wants to.
+    folder holds it, to be trusted by a test that wants to.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])

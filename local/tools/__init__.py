@@ -46,7 +46,7 @@ def node_modules() -> Path:
 
 @contextlib.contextmanager
 def _up_to_date(place: Path, lock: Path) -> Iterator[bool]:
-    """Whether `place` must be installed anew from `lock`; one process at a time is told so.
+    """Whether `place` must be installed again from `lock`; one process at a time is told so.
 
     The lock's digest is written down when the block ends without an error, and only then.
     """

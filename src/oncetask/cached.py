@@ -1,4 +1,4 @@
-"""A value that another service holds: fetched when it is asked for, kept for a time, fetched anew."""
+"""A value that another service holds: fetched when it is asked for, kept for a time, fetched again."""
 
 import threading
 from collections.abc import Callable
@@ -35,7 +35,7 @@ class Cached[T]:
         self._lock = threading.Lock()
 
     def get(self) -> T:
-        """The value; the old one, while it is good, where a newer cannot be had. Raises Unavailable."""
+        """The value; the old one, while it is good, where fetching a newer one fails. Raises Unavailable."""
         with self._lock:
             if self._dated is None or self._clock.now_s() >= self._dated.fresh_until_s:
                 self._dated = self._fetched(self._dated)

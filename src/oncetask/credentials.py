@@ -13,7 +13,7 @@ from oncetask.clock import Clock
 from oncetask.errors import CredentialsUnavailable
 
 FAILURE_S = 5.0
-"""Where no keys could be had, nobody tries again for so long: whoever prepares a call pays for the attempt,
+"""Where no keys could be fetched, nobody tries again for so long: who prepares a call pays for the attempt,
 and the call meets its failure at once."""
 
 
@@ -40,7 +40,7 @@ class Credentials(Protocol):
 
     @property
     def renewable(self) -> bool:
-        """Whether there can be newer keys: then an ask may take a second call."""
+        """Whether there can be newer keys: then one sending may take a second call."""
 
     def renew(self) -> bool:
         """Forget what is cached, if there can be something newer: whether there can."""
@@ -70,7 +70,7 @@ class FixedKeys:
 
 
 class FetchedKeys:
-    """Keys that another service gives, lent for a time or rotated there; fetched by whoever asks for them."""
+    """Keys that another service gives, lent for a time or rotated there; fetched by the first who asks."""
 
     def __init__(self, fetch: Callable[[], Dated[Keys]], clock: Clock) -> None:
         """`fetch` raises CredentialsUnavailable."""

@@ -3,8 +3,8 @@
     OnceTaskError
     ├── SettingsError            the operator: environment or routes file; the process stops at start
     ├── Rejection                the sender: this event will never work as it is
-    ├── QueryFailed              whoever `kind` says: looking at tasks gave nothing; no event changes by it
-    └── Unavailable              the operator: something that we need cannot be had now
+    ├── QueryFailed              whom `kind` says: a query gave nothing; no event changes by it
+    └── Unavailable              the operator: something that we need is not there now
         ├── LedgerUnavailable        nothing can be recorded, so nothing is asked
         ├── TooManyOpen              a route has as many open events as it may
         ├── SecretUnavailable        a webhook cannot be verified
@@ -89,7 +89,7 @@ class Rejection(OnceTaskError):  # noqa: N818 - the contract's word is `rejected
 
 
 class Unavailable(OnceTaskError):  # noqa: N818 - a state, not a fault of the code
-    """Something that we need cannot be had now; `code` is the failing service's where it gave one."""
+    """Something that we need is not there now; `code` is the failing service's where it gave one."""
 
     default_code = Code.LEDGER_UNAVAILABLE
 
@@ -110,13 +110,13 @@ class TooManyOpen(Unavailable):
 
 
 class SecretUnavailable(Unavailable):
-    """A route's webhook secret cannot be had."""
+    """A route's webhook secret could not be read."""
 
     default_code = Code.SECRET_UNAVAILABLE
 
 
 class CredentialsUnavailable(Unavailable):
-    """No credentials for Security Center can be had; the text names the step that failed."""
+    """No credentials for Security Center could be fetched; the text names the step that failed."""
 
     default_code = Code.CREDENTIALS_UNAVAILABLE
 
@@ -137,7 +137,7 @@ class RecordTooLarge(DamagedRecord):
 
 
 class QueryFailed(OnceTaskError):  # noqa: N818 - named for what happened, not for a class of things
-    """Looking at Security Center's tasks gave nothing usable; the fields are those of an ErrorInfo."""
+    """A query of Security Center gave nothing usable; the fields are those of an ErrorInfo."""
 
     def __init__(
         self, *, kind: Kind, code: str, message: str, http_status: int | None, request_id: str | None

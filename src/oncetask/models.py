@@ -62,7 +62,7 @@ class Ours(BaseModel):
         populate_by_name=True,
         json_schema_serialization_defaults_required=True,
         defer_build=True,  # at the first use: no path uses them all
-        cache_strings="keys",  # else 16,384 ids are kept, none of which comes again
+        cache_strings="keys",  # else 16,384 ids are kept, none of which is met twice
     )
 
 
@@ -131,7 +131,7 @@ class ErrorInfo(Ours):
 class HostOutcome(Ours):
     """What a task's record says of one host; nothing of it is judged, and no code but 1003 is documented.
 
-    `report_url` downloads a log and may be a capability: whoever gets the whole result is told it, and it is
+    `report_url` downloads a log and may be a capability: readers of the whole result are told it, and it is
     never logged, counted or answered to a sender.
     """
 

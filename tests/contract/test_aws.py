@@ -101,7 +101,7 @@ def test_an_errors_message_is_bounded_and_holds_no_secret() -> None:
 
 @pytest.mark.parametrize("step", [HangsUp(), IsSilent()], ids=["hung up", "silent"])
 def test_a_lost_answer_leaves_doubt(step: Step) -> None:
-    """The request may have arrived; the next call connects anew."""
+    """The request may have arrived; the next call connects again."""
     with scripted(step, ok({"a": 1})) as script:
         service = script.service(FakeClock(), read_timeout_s=0.2)
 

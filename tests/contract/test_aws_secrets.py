@@ -431,7 +431,7 @@ def test_a_missing_permission_to_read_a_webhooks_secret_names_the_action(
 
 @pytest.mark.parametrize("answer", [error("InternalServiceError", 500), Says(200, b"[]"), HangsUp()])
 def test_a_previous_version_that_cannot_be_had_is_no_absent_one(answer: Says | HangsUp) -> None:
-    """Its senders would be refused for good; the delivery is to come again instead."""
+    """Its senders would be refused for good; the delivery is to be retried instead."""
     with scripted(ok({"SecretString": "current"}), answer) as script, pytest.raises(SecretUnavailable):
         webhook_secret(script.service(WallClock(), "secretsmanager"), "s-1")
 
@@ -444,7 +444,7 @@ def test_an_answer_of_another_form_is_unavailable(answer: dict[str, Any]) -> Non
 
 
 def test_a_secret_outlives_a_store_that_is_down(make_app: MakeApp, clock: FakeClock) -> None:
-    """For an hour. Meanwhile another secret might be the new one, so its sender is to come again."""
+    """For an hour. Meanwhile another secret might be the new one, so its sender is to retry."""
     none = error("ResourceNotFoundException")
     steps = (ok({"SecretString": "current"}), none, HangsUp(), HangsUp(), HangsUp())
     with scripted(*steps) as script:

@@ -287,7 +287,7 @@ def test_details_may_be_late(emulator: Emulator, clock: Clock) -> None:
     assert (len(early.hosts), len(late.hosts)) == (0, 3)
 
 
-def test_a_failing_look_below_a_task_does_not_hide_its_end(emulator: Emulator) -> None:
+def test_a_failing_query_below_a_task_does_not_hide_its_end(emulator: Emulator) -> None:
     """Why the hosts could not be read is told beside it."""
     emulator.behaviour.details_below = True
     emulator.script(None, Refuse(403, "NoPermission"), action="DescribeOnceTask")

@@ -860,7 +860,7 @@ class TestFaults:
         assert emulator.tasks == []
 
     def test_silence_leaves_no_thread(self, clock: Clock) -> None:
-        """Whoever still waits when the emulator closes is hung up on."""
+        """A client that still waits when the emulator closes is hung up on."""
         before = threading.active_count()
         with Emulator(clock=clock) as emulator:
             emulator.script(Silence(task_made=True))

@@ -385,7 +385,7 @@ def test_alibaba_sts_is_asked_beside_security_center(region: str, url: str) -> N
 
 
 def test_every_code_with_an_advice_is_in_the_guide() -> None:
-    """Whoever meets one finds it in docs/keyless.md, with what to do."""
+    """A reader who meets one finds it in docs/keyless.md, with what to do."""
     guide = (PROJECT / "docs" / "keyless.md").read_text(encoding="utf-8")
 
     assert [code for code in (*identity.ADVICE, *alibaba_sts.ADVICE) if f"`{code}`" not in guide] == []

@@ -461,7 +461,7 @@ def test_something_is_due_where_the_first_of_a_route_is(ledger: Ledger, ledger_c
 
 
 def test_every_queue_that_ever_had_an_event_is_known(ledger: Ledger, ledger_clock: FakeClock) -> None:
-    """Also by a route that the file no longer has, and whoever recorded there."""
+    """Also by a route that the file no longer has, and by any process that recorded there."""
     ledger.record(event("a", route="r"))
     Ledger(ledger.store, ledger_clock).record(event("b", route="s"))
     Ledger(ledger.store, ledger_clock).record(event("c", route="r"))
@@ -519,7 +519,7 @@ def test_a_record_over_200_kb_is_refused(ledger: Ledger) -> None:
 def test_results_of_an_id_are_counted_on(
     ledger: Ledger, ledger_clock: FakeClock, end: dict[str, Any], later_s: float
 ) -> None:
-    """Where an id comes again and its record is still there, its results go on; else they begin with one."""
+    """Where an id is back while its record is still there, its results go on; else they begin with one."""
     first, _ = ledger.record(event())
     ledger.change_event("webhook:r:1", lambda found: found.moved(NOW_S, end))
     ledger_clock.advance(later_s)
@@ -608,7 +608,7 @@ def test_a_call_is_its_lanes_and_keeps_its_answer(ledger: Ledger) -> None:
 
 
 def test_a_lost_call_is_kept_once(ledger: Ledger) -> None:
-    """Done again by whoever finishes for a death, it is what the first one wrote."""
+    """Done again after a death, it is what the first one wrote."""
     ledger.keep_lost_call(lost_call())
     ledger.keep_lost_call(lost_call(closed_s=NOW_S + 9))
 
@@ -642,10 +642,10 @@ def test_a_watched_call_is_among_what_runs_while_it_is_watched(ledger: Ledger) -
 
 def test_a_task_belongs_to_the_first_call_that_claims_it(ledger: Ledger) -> None:
     """Of eight that claim it at once one gets it, and all are told of that one."""
-    owners = at_once(lambda n: ledger.claim_task(task(call_id=f"call-{n}")))
+    records = at_once(lambda n: ledger.claim_task(task(call_id=f"call-{n}")))
 
-    assert len({owner.call_id for owner in owners}) == 1
-    assert ledger.task("task-1") == owners[0]
+    assert len({record.call_id for record in records}) == 1
+    assert ledger.task("task-1") == records[0]
     assert ledger.task("task-2") is None
 
 

@@ -193,7 +193,7 @@ def test_a_nonce_is_new_and_not_teas(emulator: Emulator) -> None:
 
 
 def test_calls_share_one_connection(emulator: Emulator) -> None:
-    """Asking, looking and following go over one kept-alive connection."""
+    """Creating, searching and following go over one kept-alive connection."""
     center = door(emulator.url)
 
     answer = center.generate(CHECK, soon())
@@ -218,7 +218,7 @@ def test_a_connection_that_idled_is_not_asked_over(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_a_redirect_is_not_followed(emulator: Emulator, status: int) -> None:
-    """Whoever a redirect points to hears nothing; the answer is unreadable, and its status known."""
+    """The host that a redirect points to hears nothing; the answer is unreadable, and its status known."""
     with Emulator() as elsewhere:
         emulator.script(Redirect(status, f"{elsewhere.url}/"))
 
@@ -500,7 +500,7 @@ def run(path: Path, host: str, *, tls: bool = False, **environment: str) -> Ran:
 
 
 def test_certificates_are_read_once_and_hold_for_every_connection(tmp_path: Path) -> None:
-    """Whoever the machine trusts is trusted, also by the second connection, for which no file is read."""
+    """An authority of the machine's is trusted, also by the second connection, for which no file is read."""
     serve = answering_by_tls(self_signed(tmp_path), b'{"TaskId":"t-1"}')
 
     with listening(serve) as url:
@@ -790,7 +790,7 @@ class LentKeys:
     renewable: bool = True
 
     def keys(self) -> Keys:
-        """Fetched by whoever asks first."""
+        """Fetched by the first who asks."""
         if self.fetched == 0 or not self.is_open:
             self.fetched += 1
             self.clock.advance(self.takes_s)
@@ -905,7 +905,7 @@ def test_a_renewal_that_took_the_time_asks_no_more(emulator: Emulator, fresh_tok
 
 
 @pytest.mark.usefixtures("fresh_token")
-def test_looking_renews_a_refused_token_too(emulator: Emulator) -> None:
+def test_a_query_renews_a_refused_token_too(emulator: Emulator) -> None:
     """A query is asked again with renewed keys."""
     keys = RenewableKeys(["old", "fresh"])
 
@@ -1015,7 +1015,7 @@ def test_what_tea_met_after_an_answer_came_is_no_programming_error() -> None:
     assert told(translator.of_error("GenerateOnceTask", error, on_the_way(status=404))) == UNREADABLE
 
 
-# -- looking --------------------------------------------------------------------------------------
+# -- searching ------------------------------------------------------------------------------------
 
 
 def scripted(emulator: Emulator, action: str, answer: dict[str, object]) -> None:
@@ -1118,7 +1118,7 @@ def test_an_empty_list_may_be_left_out(emulator: Emulator, answer: dict[str, obj
 def test_a_list_that_cannot_be_read_is_not_an_empty_one(
     emulator: Emulator, answer: dict[str, object]
 ) -> None:
-    """A task that nobody can identify might be ours, so the look has failed."""
+    """A task that nobody can identify might be ours, so the search has failed."""
     scripted(emulator, "DescribeOnceTask", answer)
 
     with pytest.raises(QueryFailed) as failed:
@@ -1149,7 +1149,7 @@ def test_ids_counts_and_states_are_read_in_any_type(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("details", [None, "", "{", "7", "[" * 100_000, 7, {"uuid": "inet-1"}, [[]]])
 def test_details_of_another_shape_tell_no_targets(emulator: Emulator, details: object) -> None:
-    """Undocumented details never fail a look."""
+    """Undocumented details never fail a search."""
     scripted(
         emulator,
         "DescribeOnceTask",
@@ -1162,7 +1162,7 @@ def test_details_of_another_shape_tell_no_targets(emulator: Emulator, details: o
 
 
 def test_only_described_types_can_be_listed() -> None:
-    """Four of the ten types have a list; the sweep looks for the others by their last task."""
+    """Four of the ten types have a list; the sweep searches for the others by their last task."""
     center = door("http://127.0.0.1:1")
 
     assert {name for name in (*DESCRIBED_TYPES, "IMAGE_SCAN") if center.describes(name)} == {
@@ -1387,7 +1387,7 @@ def test_a_query_begins_only_while_there_is_time(emulator: Emulator, action: str
     assert emulator.calls == []
 
 
-def test_a_missing_permission_to_look_names_the_query(emulator: Emulator) -> None:
+def test_a_missing_permission_to_search_names_the_query(emulator: Emulator) -> None:
     """The operator is told the action that is missing, not another."""
     emulator.script(Refuse(403, "NoPermission"), action="GetLastOnceTaskInfo")
 

@@ -90,7 +90,7 @@ def test_of_eight_processes_one_records_an_event(tmp_path: Path) -> None:
 
 
 def test_eight_processes_open_a_fresh_file_at_once(tmp_path: Path) -> None:
-    """Whoever comes first makes the tables; nobody fails, and everybody's row is there."""
+    """The process that comes first makes the tables; nobody fails, and everybody's row is there."""
     each = in_eight_processes(open_fresh_files, tmp_path)
 
     assert each == [[True] * ROUNDS] * PROCESSES

@@ -14,7 +14,7 @@ BUILD = PLACE / "build"
 
 
 def built_here() -> Path:
-    """The folder with a folder for each function, and the built template; made anew where sources changed."""
+    """The folder with a folder for each function, and the built template; built again if sources changed."""
     PLACE.mkdir(parents=True, exist_ok=True)
     stamp, digest = PLACE / "sources", _sources_digest()
     with (PLACE / "lock").open("w") as handle:

@@ -43,7 +43,7 @@ def main(given: argparse.Namespace) -> None:
 
 
 def say(word: str) -> None:
-    """One line for whoever started this."""
+    """One line for the process that started this."""
     sys.stdout.write(f"{word}\n")
     sys.stdout.flush()
 

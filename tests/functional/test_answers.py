@@ -53,7 +53,7 @@ def creates(emulator: Emulator) -> int:
 
 @each_row
 def test_an_answer_becomes_what_the_contract_names(row: Row, app: App, emulator: Emulator) -> None:
-    """Result, record and place are the row's, after one call at the service and one task at most."""
+    """Result, record and lane are the row's, after one call at the service and one task at most."""
     [result] = timer.handle(app, ONE_TASK, Deadline.after(30, app.clock)).results
 
     error = result.error
@@ -65,7 +65,7 @@ def test_an_answer_becomes_what_the_contract_names(row: Row, app: App, emulator:
 
 
 def assert_recorded(row: Row, app: App, result: Result) -> None:
-    """The record agrees with the result and is due in time; only a lost answer keeps its type's place."""
+    """The record agrees with the result and is due in time; only a lost answer keeps its type's lane."""
     event = app.ledger.event(EVENT_ID)
     assert event is not None
     assert event.result() == result

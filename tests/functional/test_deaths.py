@@ -1,4 +1,4 @@
-"""Deaths: real processes killed at the worst moments, askers that come back late, and a ledger that fails
+"""Deaths: real processes killed at the worst moments, senders that come back late, and a ledger that fails
 once Security Center has answered. Nothing is lost, and nothing is made twice where anybody could know.
 """
 
@@ -159,7 +159,7 @@ def struck_delivery(world: World, drafts: list[Event], store: HookedStore, numbe
         return world.record(*drafts)
     except (SystemExit, LedgerUnavailable):
         store.before_put = lambda _: None
-        return world.record(*drafts)  # the sender comes again
+        return world.record(*drafts)  # the sender retries
     finally:
         store.before_put = lambda _: None
 
@@ -209,7 +209,7 @@ def test_a_ledger_that_fails_after_the_answer_changes_nothing_in_what_is_told(
     assert len(world.emulator.tasks) == 1
 
 
-# -- askers that come back late -------------------------------------------------------------------
+# -- senders that come back late -------------------------------------------------------------------
 
 
 class FrozenClock(FakeClock):
@@ -223,22 +223,22 @@ class FrozenClock(FakeClock):
         return self._day.now_s()
 
 
-class LateAsker:
+class LateSender:
     """A delivery of one `now` event `a` whose call is still out, in a thread for a frozen process."""
 
-    def __init__(self, world: World, asker: World, slow_s: float) -> None:
-        asker.app.ledger = world.ledger
-        asker.app.clock = asker.clock = FrozenClock(world.clock)
+    def __init__(self, world: World, sender: World, slow_s: float) -> None:
+        sender.app.ledger = world.ledger
+        sender.app.clock = sender.clock = FrozenClock(world.clock)
         world.emulator.script(Slow(slow_s))
-        self._draft = asker.draft("a", submit="now")
-        self._asker = asker
+        self._draft = sender.draft("a", submit="now")
+        self._sender = sender
         self._reports: list[Report] = []
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         wait_for_a_call(world)
 
     def _run(self) -> None:
-        self._reports.append(self._asker.record(self._draft))
+        self._reports.append(self._sender.record(self._draft))
 
     def report(self) -> Report:
         """What it says in the end."""
@@ -248,10 +248,10 @@ class LateAsker:
 
 
 def test_an_answer_after_the_claims_end_finds_the_same_task_adopted(make_world: MakeWorld) -> None:
-    """The sweep took the call for lost and found its task; the late asker writes nothing, and agrees."""
+    """The sweep took the call for lost and found its task; the late sender writes nothing, and agrees."""
     world = make_world()
     world.app.ledger = Ledger(HookedStore(), world.clock)
-    late = LateAsker(world, make_world(), slow_s=0.7)
+    late = LateSender(world, make_world(), slow_s=0.7)
 
     swept = world.sweep_after(40)
     report = late.report()
@@ -265,7 +265,7 @@ def test_an_answer_after_the_claims_end_is_taken_while_nobody_knows_better(make_
     world = make_world()
     world.emulator.behaviour.list_lag_s = 10_000
     world.app.ledger = Ledger(HookedStore(), world.clock)
-    late = LateAsker(world, make_world(), slow_s=0.7)
+    late = LateSender(world, make_world(), slow_s=0.7)
 
     lost = world.sweep_after(40)
     report = late.report()
@@ -280,7 +280,7 @@ def test_an_answer_after_the_events_were_asked_for_again_is_a_second_task(make_w
     world = make_world()
     world.emulator.behaviour.list_lag_s = 300
     world.app.ledger = Ledger(HookedStore(), world.clock)
-    late = LateAsker(world, make_world(), slow_s=1.5)
+    late = LateSender(world, make_world(), slow_s=1.5)
 
     swept = world.sweep_after(40, 60, 90, 60)
     report = late.report()
@@ -289,5 +289,5 @@ def test_an_answer_after_the_events_were_asked_for_again_is_a_second_task(make_w
     assert (swept.asked_again, report.second_tasks, later.second_tasks) == (1, 1, 0)
     assert (error_code(one(report.results)), error_code(world.event("a"))) == ("SecondTask", "SecondTask")
     assert len(world.emulator.tasks) == 2
-    owners = [world.ledger.task(task.task_id) for task in world.emulator.tasks]
-    assert len({owner.call_id for owner in owners if owner}) == 2
+    records = [world.ledger.task(task.task_id) for task in world.emulator.tasks]
+    assert len({record.call_id for record in records if record}) == 2

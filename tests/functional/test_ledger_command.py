@@ -105,7 +105,7 @@ HOSTILE = "disk[/dev/sda1]$(touch x)`id`'\"\x1b]52;c;eA==\x07\u202e"
 """An id as a sender may write it: rich's markup, a shell's words, a terminal's orders."""
 SHOWN = "disk[/dev/sda1]$(touch x)`id`'\"\\u001b]52;c;eA==\\u0007\\u202e"
 
-# -- looking --------------------------------------------------------------------------------------
+# -- reading --------------------------------------------------------------------------------------
 
 
 def test_list_prints_what_is_open_as_json(run: Run, world: World) -> None:
@@ -235,7 +235,7 @@ def test_show_says_what_came_of_each_host(run: Run, world: World) -> None:
 
 @pytest.mark.usefixtures("ambiguous")
 def test_the_timeline_says_who_did_what_and_why(run: Run) -> None:
-    """On the event itself: whoever looks later, with whatever command, sees it."""
+    """On the event itself: who reads it later, by any command, sees it."""
     run("give-up", ID, "--reason", "the host is gone", operator="ada")
 
     found = document(run("show", ID, "--json"))
@@ -464,7 +464,7 @@ def test_adopt_lists_the_candidates_and_takes_only_them_unless_forced(run: Run, 
 # -- ways out -------------------------------------------------------------------------------------
 
 
-def test_retry_lets_the_next_sweep_ask(ambiguous: World) -> None:
+def test_retry_lets_the_next_sweep_send(ambiguous: World) -> None:
     """The operator knows that no task was made; the other event is still to be decided."""
     result = operator.retry(ambiguous.app, ID)
     ambiguous.sweep()
@@ -652,7 +652,7 @@ def test_a_retry_of_what_runs_on_hosts_is_refused_while_its_task_may_be_there(wo
 
 
 def test_a_refused_retry_of_what_runs_on_hosts_leaves_the_answer_to_the_sweep(world: World) -> None:
-    """Its call was answered, and whoever sent it died: the lane is not free, and the task is the event's."""
+    """Its call was answered, and its sender died: the lane is not free, and the task is the event's."""
     world.record(world.draft("a", task_type="CLIENT_DEV_OPS", targets=None))
     before = world.event("a")
     taken = world.app.caller.take([before], Limits(world.app.deadline(60_000), None, 0.0))

@@ -81,7 +81,7 @@ def world(make_app: MakeApp, clock: FakeClock, emulator: Emulator, tmp_path: Pat
 
 
 def test_what_waited_then_would_be_asked_for_again(world: Restorable) -> None:
-    """The reason why no older ledger may simply take the living one's place."""
+    """The reason why no older ledger may simply take the living one's stead."""
     world.keep()
     world.sweep()
     world.bring_back()
@@ -108,7 +108,7 @@ def test_what_the_logs_tell_of_as_asked_is_given_up_before_the_first_sweep(world
     assert world.targets() == [("inet-1",), ()]
 
 
-def test_what_was_looked_for_then_is_found_again(world: Restorable) -> None:
+def test_what_was_searched_for_then_is_found_again(world: Restorable) -> None:
     """However long ago it was: a task that exists has had its time to be shown."""
     world.emulator.script(ResetAfter())
     world.sweep()
@@ -124,7 +124,7 @@ def test_what_was_looked_for_then_is_found_again(world: Restorable) -> None:
 
 
 def test_what_came_since_is_forgotten(world: Restorable) -> None:
-    """It is asked for by nobody, and is new when it comes again."""
+    """It is asked for by nobody, and is new when it is delivered again."""
     world.keep()
     world.record(world.draft("b"))
     world.bring_back()

@@ -150,7 +150,7 @@ def test_a_now_event_behind_older_ones_is_the_sweeps(world: World) -> None:
     assert world.targets() == [("inet-old",), ("inet-new",)]
 
 
-def test_a_sweep_looks_at_2000_due_events_of_a_route(memory: World) -> None:
+def test_a_sweep_reads_2000_due_events_of_a_route(memory: World) -> None:
     """And says what is left; its gauges are exact beyond that."""
     memory.record(*(memory.draft(str(n), order=n) for n in range(2003)))
 
@@ -179,7 +179,7 @@ def test_an_event_that_is_not_due_waits(world: World) -> None:
 def test_an_answer_becomes_what_the_contract_says(
     row: AnswerRow, emulator: Emulator, make_world: MakeWorld
 ) -> None:
-    """Result and record are the row's; the type's place is kept exactly while the answer is looked for."""
+    """Result and record are the row's; the type's lane is kept exactly while its task is searched for."""
     world = make_world(**row.arrange(emulator))
     world.record(world.draft("a"))
 
@@ -738,7 +738,7 @@ def a_poisoned_group(world: World) -> list[str]:
 
 
 def a_lost_answer(world: World) -> list[str]:
-    """A task was made, and its answer is being looked for."""
+    """A task was made, and its task is being searched for."""
     world.emulator.script(ResetAfter())
     names = a_group(world)
     world.sweep()
@@ -746,8 +746,8 @@ def a_lost_answer(world: World) -> list[str]:
     return names
 
 
-def a_lost_ask(world: World) -> list[str]:
-    """No task was made, and the ask is about to be repeated."""
+def a_lost_call(world: World) -> list[str]:
+    """No task was made, and its event is about to be sent again."""
     world.emulator.script(ResetBefore())
     names = a_group(world)
     world.sweep_after(0, 5, 25, 60)
@@ -763,7 +763,7 @@ def an_ended_task(world: World) -> list[str]:
     return names
 
 
-SCENES = [a_single_event, a_group, a_poisoned_group, a_lost_answer, a_lost_ask, an_ended_task]
+SCENES = [a_single_event, a_group, a_poisoned_group, a_lost_answer, a_lost_call, an_ended_task]
 each_scene = pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
 type Scene = Callable[[World], list[str]]
 type Blow = Callable[[World, HookedStore, int], bool]
@@ -858,7 +858,7 @@ def test_what_was_done_before_the_ledger_failed_is_logged(
 
 
 @pytest.mark.parametrize("invocation_s", [12, 7.5])
-def test_no_ask_begins_so_late_that_its_answer_is_cut_off(make_app: MakeApp, invocation_s: float) -> None:
+def test_no_call_begins_so_late_that_its_answer_is_cut_off(make_app: MakeApp, invocation_s: float) -> None:
     """A short sweep of a slow service leaves the rest to the next, and makes no lost answers."""
     with Emulator() as slow:
         slow.script(*[Slow(0.6)] * 20)

@@ -471,7 +471,7 @@ def test_what_waits_for_its_backoff_does_not_count(app: App, emulator: Emulator,
     assert (due["status"], due["error"]) == ("pending", None)
 
 
-# --- the place of a task type
+# --- the lane of a task type
 
 
 class WatchedClock(FakeClock):
@@ -533,7 +533,7 @@ def test_behind_a_lost_call_of_its_type_a_tick_waits(app: App, emulator: Emulato
 
 
 def test_a_call_ends_one_second_before_the_invocation_does(make_app: MakeApp, emulator: Emulator) -> None:
-    """So that its outcome can still be recorded: `unknown`, to be looked for."""
+    """So that its outcome can still be recorded: `unknown`, to be searched for."""
     app = make_app(ROUTES)
     assert app.security_center  # importing Tea is no part of the call
     emulator.script(Silence(task_made=False))

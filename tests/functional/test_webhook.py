@@ -460,7 +460,7 @@ def test_of_an_unavailable_secret_a_sender_learns_the_code_alone(make: MakeApp) 
 def test_an_answer_says_how_to_do_better(
     delivery: Sent, environment: dict[str, str], header: tuple[str, str], make: MakeApp
 ) -> None:
-    """503 says when to come again, 405 what is allowed."""
+    """503 says when to retry, 405 what is allowed."""
     app = make(**environment)
     event = http_api(delivery)
 
@@ -538,7 +538,7 @@ def test_what_is_open_is_told_as_it_stands(app: App, emulator: Emulator) -> None
 
 @pytest.mark.parametrize("route", ["github", "hmac-unsigned-id"])
 def test_a_signature_under_another_id_is_a_duplicate(route: str, app: App, emulator: Emulator) -> None:
-    """The id is not signed, so whoever has seen a delivery could send it again under any id, or none."""
+    """The id is not signed, so somebody who has seen a delivery could send it again under any id, or none."""
     payload = {"items": [1]}
     body = json.dumps(payload).encode()
     signer = "github" if route == "github" else "hmac-unsigned-id"
@@ -701,7 +701,7 @@ def test_all_items_are_recorded_before_any_is_asked(
 
 
 @pytest.mark.parametrize(("items", "write_s"), [(20, 0.07), (3, 0.21), (1, 0.7), (1, 3.0)])
-def test_no_ask_begins_later_than_two_seconds_after_the_delivery(
+def test_no_call_begins_later_than_two_seconds_after_the_delivery(
     items: int, write_s: float, make: MakeApp, clock: FakeClock
 ) -> None:
     """However slow the ledger is; what was not asked in time is pending, and due."""
@@ -719,7 +719,7 @@ def test_no_ask_begins_later_than_two_seconds_after_the_delivery(
         assert all(event.due_s is not None and event.due_s <= now_s for event in waiting(app.ledger))
 
 
-def test_a_ledger_that_fails_before_the_ask_asks_nothing(
+def test_a_ledger_that_fails_before_the_call_sends_nothing(
     make: MakeApp, clock: FakeClock, emulator: Emulator
 ) -> None:
     """503; what was recorded stays, and the next delivery finds it."""
@@ -780,7 +780,7 @@ def test_either_secret_of_a_rotation_is_accepted(app: App, tmp_path: Path) -> No
 
 
 def test_a_secret_that_cannot_be_had_hides_no_other(app: App, clock: FakeClock, tmp_path: Path) -> None:
-    """Who shows the one that is there is believed; who does not may show the other, so is to come again."""
+    """Who shows the one that is there is believed; who does not may show the other, so is to retry."""
     believed = replace(signed("bearer", {}), route="rotated")
     doubted = replace(sign(signed("bearer", {}), NOW_S, secrets=OTHER_SECRETS), route="rotated")
 
@@ -936,7 +936,7 @@ def test_the_first_delivery_says_which_reference_is_at_fault(
 
 
 def test_created_and_duplicate_are_counted_and_timed(make: MakeApp, request: pytest.FixtureRequest) -> None:
-    """A latency for every ask, in milliseconds, under the names that the settings give."""
+    """A latency for every call, in milliseconds, under the names that the settings give."""
     app = make(POWERTOOLS_SERVICE_NAME=request.node.name, POWERTOOLS_METRICS_NAMESPACE="Elsewhere")
 
     lines = printed_by(app, STANDARD, STANDARD)

@@ -142,7 +142,7 @@ def test_one_delivery_at_eight_processes_makes_one_task(
 def test_one_signature_under_eight_ids_at_once_is_one_delivery(
     environment: Environment, emulator: Emulator
 ) -> None:
-    """Whoever replays a delivery under other ids, from many places, makes none of its tasks twice."""
+    """A delivery that is replayed under other ids, in many processes, makes none of its tasks twice."""
     app_of(environment).ledger.store.close()
 
     rounds = results_of_eight(environment, lambda mine: [github(f"id-{mine}", n) for n in range(ROUNDS)])

@@ -1,6 +1,6 @@
 """docs/recipes.md: its blocks are templates that AWS would take, and its rules match what leaves.
 
-`python -m tests.project.test_recipes` writes `events/bus.schema.json` anew, on standard output.
+`python -m tests.project.test_recipes` writes `events/bus.schema.json` again, on standard output.
 """
 
 import json
@@ -126,7 +126,7 @@ def test_what_a_target_is_told_is_there() -> None:
 
 
 def test_the_registrys_schema_is_the_results() -> None:
-    """To be written anew with `python -m tests.project.test_recipes` where the model changes."""
+    """To be written again with `python -m tests.project.test_recipes` where the model changes."""
     assert FILE.read_text(encoding="utf-8") == text()
     assert "$defs" not in text()
     assert '"const"' not in text()

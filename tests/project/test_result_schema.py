@@ -1,6 +1,6 @@
 """`events/result.schema.json` says what a result is: kept true here, and held by every sample result.
 
-`python -m tests.project.test_result_schema` writes it anew, on standard output.
+`python -m tests.project.test_result_schema` writes it again, on standard output.
 """
 
 import json
@@ -134,7 +134,7 @@ IGNORED = ignored(trigger=Trigger.WEBHOOK, route="r", event_id="webhook:r:1", no
 
 
 def test_the_schema_beside_the_samples_is_the_models() -> None:
-    """To be written anew with `python -m tests.project.test_result_schema` where the model changes."""
+    """To be written again with `python -m tests.project.test_result_schema` where the model changes."""
     assert FILE.read_text(encoding="utf-8") == text()
 
 

@@ -317,7 +317,7 @@ def test_more_than_a_name_is_missed_inside(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_what_is_loaded_already_has_no_stand_in() -> None:
-    """Whoever imported it keeps it, and so does everybody else."""
+    """The module that imported it keeps it, and so does each other."""
     with left_for_later("json"):
         import json as within  # noqa: PLC0415 - this is the block
 

@@ -214,7 +214,7 @@ def test_secrets_come_from_parameters_that_are_not_shown(stack: Stack) -> None:
 
 
 def test_the_region_of_security_center_has_no_default(stack: Stack) -> None:
-    """Whoever deploys says where tasks are made, out of the regions that have a host."""
+    """The one who deploys says where tasks are made, out of the regions that have a host."""
     region = stack.parameters["SecurityCenterRegion"]
 
     assert "Default" not in region
@@ -389,7 +389,7 @@ def test_keyless_tokens_are_for_one_audience(stack: Stack) -> None:
 
 
 def test_the_roles_that_a_token_may_speak_for_are_an_output(stack: Stack) -> None:
-    """Whoever sets keyless up has to list them at Alibaba Cloud."""
+    """The one who sets keyless up has to list them at Alibaba Cloud."""
     deployed = stack.deployed(**KEYLESS, Results="eventbridge:results")
 
     subjects = deployed.outputs["FunctionRoleArns"].split(",")

@@ -67,7 +67,7 @@ def test_fresh_keys_are_fetched_once(lender: Lender, fetched: FetchedKeys, clock
 
 
 def test_keys_are_replaced_once_they_are_no_longer_fresh(fetched: FetchedKeys, clock: FakeClock) -> None:
-    """By whoever asks then, while the old ones are still good."""
+    """By the one who asks then, while the old ones are still good."""
     fetched.keys()
     clock.advance(FRESH_S)
 

@@ -45,7 +45,7 @@ def task(task_id: str = "x", started_s: float | None = FIRST_S, **fields: object
     return Task(task_id, "CLIENT_PROBLEM_CHECK", started_s=started_s, **fields)  # type: ignore[arg-type]
 
 
-def owner(call_id: str, since_s: float = FIRST_S + 1, *, is_candidate: bool = False) -> TaskRecord:
+def record(call_id: str, since_s: float = FIRST_S + 1, *, is_candidate: bool = False) -> TaskRecord:
     """Whose a task is."""
     return TaskRecord(
         task_id="x",
@@ -58,10 +58,10 @@ def owner(call_id: str, since_s: float = FIRST_S + 1, *, is_candidate: bool = Fa
 
 
 def judged(
-    *seen: Task, owners: dict[str, TaskRecord] | None = None, is_all: bool = True, of: Call | None = None
+    *seen: Task, records: dict[str, TaskRecord] | None = None, is_all: bool = True, of: Call | None = None
 ) -> Judgement:
     """What is made of the tasks seen."""
-    return judge(of or call(), Shown(seen, is_all), (owners or {}).get, read_timeout_s=READ_TIMEOUT_S)
+    return judge(of or call(), Shown(seen, is_all), (records or {}).get, read_timeout_s=READ_TIMEOUT_S)
 
 
 # -- the window -----------------------------------------------------------------------------------
@@ -125,38 +125,38 @@ def test_one_in_the_window_is_ours_whatever_came_later() -> None:
 
 
 def test_a_task_that_is_this_calls_already_is_found() -> None:
-    """A death between noting a task's owner and the call's answer is mended by the next search."""
+    """A death between noting a task's record and the call's answer is mended by the next search."""
     late = task("x", LAST_S + 999, name="another")
 
-    assert judged(task("y"), task("z"), late, owners={"x": owner("ours")}) == Found("x")
+    assert judged(task("y"), task("z"), late, records={"x": record("ours")}) == Found("x")
 
 
 def test_another_calls_task_is_no_candidate() -> None:
     """What a call of this ledger has is never taken for another's."""
-    assert judged(task("x"), task("y"), owners={"x": owner("other")}) == Found("y")
+    assert judged(task("x"), task("y"), records={"x": record("other")}) == Found("y")
 
 
 # -- where only the last is shown -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("last", "owners", "verdict"),
+    ("last", "records", "verdict"),
     [
         (task(), {}, Found("x")),
         (task(started_s=FIRST_S - 6), {}, NothingYet()),
         (task(name="another"), {}, Unclear(())),
         (task(name="another", started_s=FIRST_S - 6), {}, NothingYet()),
         (task(started_s=None, source="another"), {}, Unclear(())),
-        (task(), {"x": owner("other")}, Unclear(())),
-        (task(), {"x": owner("other", since_s=FIRST_S - 0.001)}, NothingYet()),
-        (task(), {"x": owner("other", since_s=FIRST_S)}, Unclear(())),
-        (task(started_s=FIRST_S - 60), {"x": owner("other")}, NothingYet()),
+        (task(), {"x": record("other")}, Unclear(())),
+        (task(), {"x": record("other", since_s=FIRST_S - 0.001)}, NothingYet()),
+        (task(), {"x": record("other", since_s=FIRST_S)}, Unclear(())),
+        (task(started_s=FIRST_S - 60), {"x": record("other")}, NothingYet()),
         (task(started_s=LAST_S + 60), {}, Unclear(("x",))),
     ],
 )
-def test_the_last_task_may_hide_ours(last: Task, owners: dict[str, TaskRecord], verdict: Judgement) -> None:
+def test_the_last_task_may_hide_ours(last: Task, records: dict[str, TaskRecord], verdict: Judgement) -> None:
     """Unclear, unless it began before our first sending, or its own call was answered before that."""
-    assert judged(last, owners=owners, is_all=False) == verdict
+    assert judged(last, records=records, is_all=False) == verdict
 
 
 def test_no_last_task_is_nothing() -> None:
@@ -166,7 +166,7 @@ def test_no_last_task_is_nothing() -> None:
 
 def test_a_call_that_holds_a_task_as_a_candidate_does_not_have_it() -> None:
     """Who holds it as perhaps its own can tell no better at the next search."""
-    assert judged(task(), owners={"x": owner("ours", is_candidate=True)}) == NothingYet()
+    assert judged(task(), records={"x": record("ours", is_candidate=True)}) == NothingYet()
 
 
 # -- long after -----------------------------------------------------------------------------------
@@ -229,60 +229,60 @@ tasks = st.builds(
     targets=st.sampled_from([None, frozenset({"t1"}), frozenset({"t9"})]),
 )
 seens = st.lists(tasks, max_size=5, unique_by=lambda shown: shown.task_id)
-all_owners = st.dictionaries(
+all_records = st.dictionaries(
     st.sampled_from(["a", "b", "c", "d", "e"]),
-    st.builds(owner, st.sampled_from(["other", "another"]), st.integers(-20, 20).map(lambda s: FIRST_S + s)),
+    st.builds(record, st.sampled_from(["other", "another"]), st.integers(-20, 20).map(lambda s: FIRST_S + s)),
 )
 
 
 def in_window(shown: Task) -> bool:
     """Whether it could be the call's by its time and by all that is shown of it."""
     by_time = shown.started_s is not None and FIRST_S - 5 <= shown.started_s <= LAST_S + 10
-    by_looks = shown.name != "another" and shown.source != "another" and shown.targets != frozenset({"t9"})
-    return by_time and by_looks
+    by_shown = shown.name != "another" and shown.source != "another" and shown.targets != frozenset({"t9"})
+    return by_time and by_shown
 
 
-@given(seens, all_owners, st.booleans())
+@given(seens, all_records, st.booleans())
 def test_a_task_of_another_call_is_never_adopted(
     seen: list[Task],
-    owners: dict[str, TaskRecord],
+    records: dict[str, TaskRecord],
     is_all: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """Neither as found nor as a candidate."""
-    verdict = judged(*seen, owners=owners, is_all=is_all)
+    verdict = judged(*seen, records=records, is_all=is_all)
 
     named = {verdict.task_id} if isinstance(verdict, Found) else set(getattr(verdict, "candidates", ()))
-    assert not named & owners.keys()
+    assert not named & records.keys()
 
 
-@given(seens, all_owners)
-def test_found_is_the_only_one_in_the_window(seen: list[Task], owners: dict[str, TaskRecord]) -> None:
+@given(seens, all_records)
+def test_found_is_the_only_one_in_the_window(seen: list[Task], records: dict[str, TaskRecord]) -> None:
     """Found exactly where one free task fits, never where two do."""
-    fitting = [shown.task_id for shown in seen if in_window(shown) and shown.task_id not in owners]
+    fitting = [shown.task_id for shown in seen if in_window(shown) and shown.task_id not in records]
 
-    verdict = judged(*seen, owners=owners)
+    verdict = judged(*seen, records=records)
 
     assert isinstance(verdict, Found) == (len(fitting) == 1)
     assert not isinstance(verdict, Found) or [verdict.task_id] == fitting
 
 
-@given(seens, all_owners, st.booleans())
+@given(seens, all_records, st.booleans())
 def test_nothing_yet_means_that_nothing_could_be_ours(
     seen: list[Task],
-    owners: dict[str, TaskRecord],
+    records: dict[str, TaskRecord],
     is_all: bool,  # noqa: FBT001 - drawn
 ) -> None:
     """Only then may the call be closed in vain."""
-    if judged(*seen, owners=owners, is_all=is_all) == NothingYet():
-        assert not any(in_window(shown) and shown.task_id not in owners for shown in seen)
+    if judged(*seen, records=records, is_all=is_all) == NothingYet():
+        assert not any(in_window(shown) and shown.task_id not in records for shown in seen)
 
 
-@given(seens, all_owners)
+@given(seens, all_records)
 def test_the_order_of_what_is_shown_makes_no_difference(
-    seen: list[Task], owners: dict[str, TaskRecord]
+    seen: list[Task], records: dict[str, TaskRecord]
 ) -> None:
     """The same tasks in any order are judged alike."""
-    forth, back = judged(*seen, owners=owners), judged(*reversed(seen), owners=owners)
+    forth, back = judged(*seen, records=records), judged(*reversed(seen), records=records)
 
     assert type(forth) is type(back)
     assert sorted(getattr(forth, "candidates", ())) == sorted(getattr(back, "candidates", ()))

@@ -277,7 +277,7 @@ def test_a_signature_digest_is_there_exactly_where_an_id_can_be_exchanged(name: 
 def test_the_digest_is_the_same_under_another_id_and_under_none(
     header: dict[str, str | list[str]],
 ) -> None:
-    """Whoever exchanges or drops an unsigned id still shows the same digest of what is signed."""
+    """A sender who exchanges or drops an unsigned id still shows the same digest of what is signed."""
     replayed = github().but(**header).verdict()
 
     assert replayed.verified

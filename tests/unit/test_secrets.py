@@ -1,4 +1,4 @@
-"""What `oncetask.webhooks.secrets` promises: values where they can be had, and never in a text."""
+"""What `oncetask.webhooks.secrets` promises: values where they can be read, and never in a text."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class Cabinet:
     def read(self, name: str) -> tuple[bytes, ...]:
         self.asked.append(name)
         if name not in self.values:
-            raise SecretUnavailable(f"the secret {name} cannot be had")
+            raise SecretUnavailable(f"the secret {name} cannot be read")
         return (self.values[name],)
 
     def secret_values(self) -> SecretValues:
@@ -99,7 +99,7 @@ def test_what_could_not_be_had_is_tried_again() -> None:
 
 
 def test_the_other_values_are_given_beside_why_one_is_missing() -> None:
-    """Whoever shows the one that is there can be believed."""
+    """A sender who shows the one that is there can be believed."""
     found = Cabinet(a=b"1").secret_values().find(("x:a", "x:b"))
 
     assert found.values == (b"1",)

@@ -195,7 +195,7 @@ def test_every_region_leads_to_one_of_the_two_hosts() -> None:
 
 
 def test_secrets_are_not_shown_by_the_settings_themselves() -> None:
-    """Whoever prints them by mistake prints stars."""
+    """Printed by mistake, they are stars."""
     secrets = {
         "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "atlantis1",
         "ALIBABA_CLOUD_SECURITY_TOKEN": "atlantis2",
@@ -207,7 +207,7 @@ def test_secrets_are_not_shown_by_the_settings_themselves() -> None:
 
 
 def test_even_the_models_own_error_hides_the_value() -> None:
-    """For whoever makes settings by another way."""
+    """For settings that are made in another way."""
     given: dict[str, Any] = {"ONCETASK_REGION": "atlantis-1"}
 
     with pytest.raises(ValidationError) as refused:

@@ -144,7 +144,7 @@ def test_a_created_event_holds_its_task_and_how_many_share_it() -> None:
     ] * 2
 
 
-def test_a_task_found_by_looking_leaves_no_error_and_no_response() -> None:
+def test_a_task_found_by_a_search_leaves_no_error_and_no_response() -> None:
     """What was unknown is created, and says nothing of the lost answer any more."""
     event = event_of()
     call = call_for(event)
@@ -244,7 +244,7 @@ def test_a_group_that_is_lost_is_asked_for_in_halves_and_then_one_by_one() -> No
 
 @pytest.mark.parametrize("change", [searched_in_vain, left_to_operator])
 def test_closing_a_lost_call_twice_is_closing_it_once(change: Callable[[Event, Call, float], Event]) -> None:
-    """Whoever finishes for a death changes nothing more; nor is anything else touched."""
+    """Done again after a death, it changes nothing more; nor is anything else touched."""
     event, call = lost(event_of(), 1)
     once = change(event, call, NOW_S)
 
@@ -368,7 +368,7 @@ def test_attempts_count_every_call_once(calls: list[tuple[Outcome, int]]) -> Non
 @pytest.mark.parametrize("outcome", [one for one in Outcome if one is not Outcome.CREATED])
 @pytest.mark.parametrize("later", Outcome)
 def test_a_settlement_that_comes_after_a_later_one_changes_nothing(outcome: Outcome, later: Outcome) -> None:
-    """Whoever settles an older call late does not undo what came since."""
+    """An older call that is settled late does not undo what came since."""
     older = call_for(event_of())
     pending = settled(event_of(), answer_of(Outcome.CAP_REACHED), call=older)
     event = settled(pending, answer_of(later), call=call_for(pending, call_id="later"))

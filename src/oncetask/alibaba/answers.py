@@ -212,7 +212,7 @@ def refusal(  # noqa: PLR0913 - each names one field of the error
     status: int | None = None,
     request_id: str | None = None,
 ) -> Answer:
-    """An answer that is no task; whoever must act is its outcome's unless another is named."""
+    """An answer that is no task; who must act is its outcome's unless another is named."""
     return Answer(
         outcome=outcome,
         error=ErrorInfo(

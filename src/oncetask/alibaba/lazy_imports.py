@@ -27,7 +27,7 @@ class NeededAtOnce(ImportError):  # noqa: N818 - named for what happened
 def left_for_later(*names: str) -> Iterator[None]:
     """Inside the block these modules, where they are not loaded yet, are stand-ins.
 
-    Afterwards, whoever holds one gets the real module at the first use; whoever imports it, at once.
+    Afterwards, a module that holds one gets the real module at the first use; one that imports it, at once.
     """
     finder = _StandIns(frozenset(names) - sys.modules.keys())
     sys.meta_path.insert(0, finder)

@@ -148,7 +148,7 @@ class SecurityCenter:
         return (self._connect_timeout_ms + self._read_timeout_ms) / 1000
 
     def ask_timeout_s(self) -> float:
-        """The longest that one ask may take: its call, and a second one where keys can be renewed."""
+        """The longest that a create may take: its call, and a second one where keys can be renewed."""
         return self.call_timeout_s() * (2 if self._credentials.renewable else 1)
 
     def prepare(self, deadline: Deadline) -> None:

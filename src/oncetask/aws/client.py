@@ -66,7 +66,7 @@ class AwsUnreachable(AwsFailure):
 class AwsService:
     """One service in one region. Its threads share one connection, one call at a time.
 
-    A connection that the other side has closed while it was idle is opened anew, unseen, where
+    A connection that the other side has closed while it was idle is opened again, unseen, where
     that can be told before sending; else the call ends with AwsUnreachable and the next one connects.
     """
 

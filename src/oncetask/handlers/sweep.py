@@ -1,4 +1,4 @@
-"""Every minute: what waits is asked for, what was lost is looked for, what runs is followed."""
+"""Every minute: what waits is asked for, what was lost is searched for, what runs is followed."""
 
 import json
 from typing import TYPE_CHECKING, Any

@@ -298,8 +298,8 @@ def _too_large() -> Rejection:
 def _verdict(app: App, delivery: Delivery, scheme: Scheme) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict that it holds, and which of the route's secrets are at fault.
 
-    Raises Unverified; but SecretUnavailable where a secret that cannot be had might have verified it. What
-    is not well formed costs no look at any secret.
+    Raises Unverified; but SecretUnavailable where a secret that could not be read might have verified it.
+    What is not well formed reads no secret.
     """
 
     def verdict_by(secrets: tuple[bytes, ...]) -> Verdict:

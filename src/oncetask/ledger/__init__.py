@@ -26,9 +26,9 @@ A lost call is searched for under its lane. Its task is adopted by steps 5 to 7;
 a record of its own, its events wait in their queue, and the lane is released: what is sent for them later is
 a new call.
 
-Whoever has a type's lane is the only one who sends for events of the type, or ends or reopens them, so events
-need no locks of their own: they are read again under the lane. A claim's end frees nothing by itself; it only
-says from when the call surely runs no longer, so that others may take the lane over.
+A lane's holder is the only one who sends for events of the type, or ends or reopens them, so events need no
+locks of their own: they are read again under the lane. A claim's end frees nothing by itself; it only says
+from when the call surely runs no longer, so that others may take the lane over.
 
 Open events stand in one queue a route, by the sooner of their next attempt and their end; what runs stands in
 another. A `Store` keeps rows and knows nothing of these rules; memory, SQLite and DynamoDB differ only there.

@@ -9,7 +9,7 @@ thousand writes a second, alone: further writes are refused for a moment and rep
 Every write is conditional and carries its own version, so all calls may be repeated: a repeated
 write that is refused reads the row, and has succeeded if it meets its own version there. Where
 another process has already changed the row again in between, the write is reported as refused
-although it once held; whoever reads anew, as the ledger does, sees both.
+although it once held; who reads again, as the ledger does, sees both.
 
 Sizes: a key may have 2,048 bytes (ours end at 518) and an item 400 KB. A larger item is refused by
 the service, and is LedgerUnavailable here: nothing was recorded, and it must not look as if it was.

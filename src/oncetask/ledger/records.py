@@ -68,7 +68,7 @@ class Record(Ours):
         return None
 
     def queued(self) -> Queued | None:
-        """Its place among the open records; None: closed."""
+        """Where it stands among the open records; None: closed."""
         return None
 
 
@@ -86,7 +86,7 @@ class Happening(Ours):
 
 
 class HostRule(Ours):
-    """Which hosts an event is about, as its route said when it came: whoever resolves it needs no route."""
+    """Which hosts an event is about, as its route said when it came: resolving it needs no route."""
 
     by: By = "uuid"
     where: dict[str, str] = Field(default={}, description="what else must be so of a host")

@@ -1,4 +1,4 @@
-"""Where the ledger's rows are kept, and what every such place promises."""
+"""Where the ledger's rows are kept, and what every store promises."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol

@@ -4,7 +4,7 @@
        │ died: its claim ends; the sweep       │ died: the sweep settles the rest, without asking
        │ searches for the task                 │
 
-Whoever has a type's lane is the only one who sends for events of that type, so events need no locks of their
+A lane's holder is the only one who sends for events of that type, so events need no locks of their
 own: they are read again under the lane.
 """
 

@@ -17,7 +17,7 @@ MEANINGFUL_CHARS = 3
 
 
 class What(StrEnum):
-    """What looking for hosts came to."""
+    """What a lookup of hosts came to."""
 
     ONE = "one"
     NONE = "none"

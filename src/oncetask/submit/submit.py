@@ -94,7 +94,7 @@ class Submitter:
     # -- recording ----------------------------------------------------------------------------
 
     def _raise_where_full(self, drafts: Sequence[Draft]) -> None:
-        """What is known already may come again; what would be new may not."""
+        """What is known already may be delivered again; what would be new may not."""
         events = [draft for draft in drafts if isinstance(draft, Event)]
         full = [event for event in events if event.route is not None and self.ledger.is_full(event.route)]
         if not full:

@@ -175,8 +175,8 @@ class Context:
             self.results[name] = damaged(name, self.now_s())
             self.open.waiting.pop(name, None)
 
-    def owner_of(self, task_id: str) -> TaskRecord | None:
-        """Whose a task is; one whose record is damaged is nobody's from now on."""
+    def record_of(self, task_id: str) -> TaskRecord | None:
+        """The task's record; one that is damaged is nobody's from now on."""
         try:
             return self.ledger.task(task_id)
         except DamagedRecord as error:

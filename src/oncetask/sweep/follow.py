@@ -27,19 +27,19 @@ def follow(context: Context, tasks: list[TaskRecord]) -> str:
     for task in _longest_ago_first([task for task in tasks if task not in overdue], followed_to):
         if not context.caller.has_time(half):
             break
-        followed_to = _place_of(task)
+        followed_to = _position_of(task)
         _follow_one(context, task)
     return followed_to
 
 
 def _longest_ago_first(tasks: list[TaskRecord], followed_to: str) -> list[TaskRecord]:
     """The tasks behind the one that was followed last, then those up to it."""
-    ordered = sorted(tasks, key=_place_of)
-    behind = [task for task in ordered if _place_of(task) > followed_to]
+    ordered = sorted(tasks, key=_position_of)
+    behind = [task for task in ordered if _position_of(task) > followed_to]
     return behind + ordered[: len(ordered) - len(behind)]
 
 
-def _place_of(task: TaskRecord) -> str:
+def _position_of(task: TaskRecord) -> str:
     return f"{int(task.since_s * 1000):014d}/{task.task_id}"
 
 

@@ -64,19 +64,19 @@ def is_last_search(call: Call, *, look_s: int, now_s: float) -> bool:
 def judge(
     call: Call,
     shown: Shown,
-    owner_of: Callable[[str], TaskRecord | None],
+    record_of: Callable[[str], TaskRecord | None],
     *,
     read_timeout_s: float,
 ) -> Judgement:
     """Whether one of the tasks shown is the call's."""
     candidates = []
     for task in shown.tasks:
-        owner = owner_of(task.task_id)
-        if owner is not None and owner.call_id == call.call_id and not owner.is_candidate:
+        record = record_of(task.task_id)
+        if record is not None and record.call_id == call.call_id and not record.is_candidate:
             return Found(task.task_id)
-        if owner is None and could_be(call, task):
+        if record is None and could_be(call, task):
             candidates.append(task)
-        elif not shown.is_all and _could_hide_ours(call, task, owner):
+        elif not shown.is_all and _could_hide_ours(call, task, record):
             return Unclear(())
     inside = [task for task in candidates if _is_inside(call, task, read_timeout_s)]
     if len(inside) == 1:
@@ -87,7 +87,7 @@ def judge(
 def judge_later(
     call: Call,
     shown: Shown,
-    owner_of: Callable[[str], TaskRecord | None],
+    record_of: Callable[[str], TaskRecord | None],
     *,
     read_timeout_s: float,
 ) -> Judgement:
@@ -95,7 +95,7 @@ def judge_later(
     and nothing hides behind it.
     """
     inside = [task for task in shown.tasks if _is_inside(call, task, read_timeout_s)]
-    return judge(call, Shown(inside, is_all=True), owner_of, read_timeout_s=read_timeout_s)
+    return judge(call, Shown(inside, is_all=True), record_of, read_timeout_s=read_timeout_s)
 
 
 def could_be(call: Call, task: Task) -> bool:
@@ -107,9 +107,9 @@ def _started_since_first_sending(call: Call, task: Task) -> bool:
     return task.started_s is None or task.started_s >= call.first_sent_s - BEFORE_S
 
 
-def _could_hide_ours(call: Call, task: Task, owner: TaskRecord | None) -> bool:
+def _could_hide_ours(call: Call, task: Task, record: TaskRecord | None) -> bool:
     """The last task of the type is another's, and ours may be the one before it."""
-    if owner is not None and owner.since_s < call.first_sent_s:
+    if record is not None and record.since_s < call.first_sent_s:
         return False
     return _started_since_first_sending(call, task)
 

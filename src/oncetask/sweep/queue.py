@@ -11,7 +11,7 @@ from oncetask.models import ErrorInfo, Status
 from oncetask.sweep.context import Context
 
 MOST_DUE = 2000
-"""How many due events of a route one sweep looks at."""
+"""How many due events of a route one sweep reads."""
 MOST_DUE_BYTES = 16_000_000
 """How much of them, by what they ask for."""
 READ_AT_ONCE = 100

@@ -25,7 +25,7 @@ def judged(context: Context, call: Call) -> Judgement | None:
     shown = _shown_since(context, call)
     if shown is None:
         return None
-    return judge(call, shown, context.owner_of, read_timeout_s=context.rules.read_timeout_s)
+    return judge(call, shown, context.record_of, read_timeout_s=context.rules.read_timeout_s)
 
 
 def judged_later(context: Context, call: Call) -> Judgement | None:
@@ -33,7 +33,7 @@ def judged_later(context: Context, call: Call) -> Judgement | None:
     shown = _shown_since(context, call)
     if shown is None:
         return None
-    return judge_later(call, shown, context.owner_of, read_timeout_s=context.rules.read_timeout_s)
+    return judge_later(call, shown, context.record_of, read_timeout_s=context.rules.read_timeout_s)
 
 
 def _shown_since(context: Context, call: Call) -> Shown | None:
@@ -53,7 +53,7 @@ def _shown_since(context: Context, call: Call) -> Shown | None:
 
 def adopt(context: Context, call: Call, task_id: str) -> bool:
     """The task is the call's from now on, and its events have it; False where another call has the task."""
-    if not _owns(context, call, task_id):
+    if not _claims(context, call, task_id):
         return False
     made = Made(task_id, call.call_id, len(call.events))
     attempts = {served.event_id: served.attempts + 1 for served in call.events}
@@ -66,7 +66,7 @@ def adopt(context: Context, call: Call, task_id: str) -> bool:
     return True
 
 
-def _owns(context: Context, call: Call, task_id: str) -> bool:
+def _claims(context: Context, call: Call, task_id: str) -> bool:
     return context.caller.claim_task(call, task_id).call_id == call.call_id
 
 

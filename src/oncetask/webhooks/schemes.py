@@ -75,7 +75,7 @@ class Token(Identified):
 
 
 class Nothing(Identified):
-    """No verification: whoever knows the URL is believed. Only when written out."""
+    """No verification: everybody who knows the URL is believed. Only when written out."""
 
     possible_handshakes: ClassVar[frozenset[str]] = frozenset()
     scheme: Literal["none"]

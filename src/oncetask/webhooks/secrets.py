@@ -1,4 +1,4 @@
-"""From a secret's reference to its values: read at a route's first delivery, kept, and read anew in time."""
+"""From a secret's reference to its values: read at a route's first delivery, kept, and read again in time."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from oncetask.errors import SecretUnavailable, Unavailable
 FRESH_S = 300.0
 """A rotation takes effect within so many seconds."""
 GOOD_S = 3600.0
-"""What was read is used for so long where it cannot be read anew."""
+"""What was read is used for so long where it cannot be read again."""
 
 FAILURE_S = 30.0
 """What could not be read, or was empty, is not read again for so long: strangers must not cause calls."""

@@ -1,4 +1,4 @@
-"""Looking for lost answers, sweep by sweep, on one clock with the emulator."""
+"""Searching for lost calls' tasks, sweep by sweep, on one clock with the emulator."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,9 +26,9 @@ from tests.functional.sweeps import CHECK, SCAN, HookedStore, World, error_code,
 from tests.open_records import lanes, running, watched
 
 BOTH_KINDS = pytest.mark.parametrize("task_type", [CHECK, SCAN])
-LOOKS = (5, 25, 60, 90)
-AGAIN = (*LOOKS, 60)
-"""Pauses that lead to each of the four looks."""
+SEARCHES = (5, 25, 60, 90)
+AGAIN = (*SEARCHES, 60)
+"""Pauses that lead to each of the four searches."""
 type MakeWorld = Callable[..., World]
 
 
@@ -66,7 +66,7 @@ def lose(world: World, *faults: object, task_type: str = CHECK) -> None:
 
 
 def queries(world: World) -> int:
-    """How often the service was looked at."""
+    """How often the service was asked for its tasks."""
     return len(world.calls("DescribeOnceTask")) + len(world.calls("GetLastOnceTaskInfo"))
 
 
@@ -91,7 +91,7 @@ def test_a_task_whose_answer_was_lost_is_found(world: World, fault: object, task
     assert lanes(world.ledger) == []
 
 
-def test_silence_is_looked_for(make_world: MakeWorld) -> None:
+def test_silence_is_searched_for(make_world: MakeWorld) -> None:
     """The read time-out ends the call, and the task that was made is found."""
     world = make_world(ONCETASK_READ_TIMEOUT_MS="150")
     lose(world, Silence(task_made=True))
@@ -113,13 +113,13 @@ def test_the_services_clock_may_be_another(world: World, skew_s: float) -> None:
     assert world.statuses("a") == [Status.CREATED]
 
 
-def test_a_task_that_is_shown_late_is_found_at_a_later_look(world: World) -> None:
-    """Lists lag: until the last look the ask waits."""
+def test_a_task_that_is_shown_late_is_found_at_a_later_search(world: World) -> None:
+    """Lists lag: until the last search the call waits."""
     world.emulator.behaviour.list_lag_s = 100
     lose(world, ResetAfter())
 
-    early = [world.sweep_after(pause_s).adopted for pause_s in LOOKS[:3]]
-    last = world.sweep_after(LOOKS[3])
+    early = [world.sweep_after(pause_s).adopted for pause_s in SEARCHES[:3]]
+    last = world.sweep_after(SEARCHES[3])
 
     assert (early, last.adopted, len(world.calls())) == ([0, 0, 0], 1, 1)
 
@@ -198,11 +198,11 @@ def test_where_no_search_succeeds_it_is_the_operators(world: World) -> None:
 
 
 @BOTH_KINDS
-def test_what_is_not_found_is_asked_again(world: World, task_type: str) -> None:
+def test_what_is_not_found_is_sent_again(world: World, task_type: str) -> None:
     """A minute after the last search, and not before; both sendings count."""
     lose(world, task_type=task_type)
 
-    reports = [world.sweep_after(pause_s) for pause_s in (*LOOKS, 59, 1)]
+    reports = [world.sweep_after(pause_s) for pause_s in (*SEARCHES, 59, 1)]
 
     assert [report.asked_again for report in reports] == [0, 0, 0, 0, 0, 1]
     assert [report.events_per_task for report in reports] == [0, 0, 0, 0, 0, 1]
@@ -215,7 +215,7 @@ def test_a_last_search_in_vain_gives_the_lane_back(world: World) -> None:
     lose(world)
     world.record(world.draft("b", max_targets=1, targets="inet-2"))
 
-    world.sweep_after(*LOOKS)
+    world.sweep_after(*SEARCHES)
 
     assert world.statuses("a", "b") == [Status.UNKNOWN, Status.CREATED]
 
@@ -266,19 +266,19 @@ def test_a_call_again_knows_the_first_sending(world: World) -> None:
     assert world.statuses("a") == [Status.UNKNOWN]
 
 
-def test_what_runs_on_hosts_is_never_asked_twice(world: World) -> None:
-    """CLIENT_DEV_OPS: nothing found up to the last look is for the operator."""
+def test_what_runs_on_hosts_is_never_sent_twice(world: World) -> None:
+    """CLIENT_DEV_OPS: nothing found up to the last search is for the operator."""
     lose(world, task_type="CLIENT_DEV_OPS")
 
-    report = world.sweep_after(*LOOKS)
+    report = world.sweep_after(*SEARCHES)
 
     assert (one(report.results).status, error_code(one(report.results))) == (Status.UNKNOWN, "Ambiguous")
-    world.sweep_after(*LOOKS)
+    world.sweep_after(*SEARCHES)
     assert len(world.calls()) == 1
 
 
-def test_while_it_is_looked_for_nothing_else_of_the_type_is_asked(world: World) -> None:
-    """At most one ask of a type is unresolved; other types go on."""
+def test_while_it_is_searched_for_nothing_else_of_the_type_is_asked(world: World) -> None:
+    """At most one call of a type is unresolved; other types go on."""
     lose(world)
     world.record(world.draft("b"), world.draft("c", task_type=SCAN))
 
@@ -291,7 +291,7 @@ def test_after_an_answer_that_ends_the_asking_nothing_is_asked_again_in_that_swe
     """Two events to be sent again, and the first one is throttled: the other waits."""
     world.emulator.script(ResetBefore(), ResetBefore())
     world.record(world.draft("a"), world.draft("b", task_type=SCAN, order=1))
-    world.sweep_after(0, *LOOKS)
+    world.sweep_after(0, *SEARCHES)
     world.emulator.script(Throttle())
 
     report = world.sweep_after(60)
@@ -300,8 +300,8 @@ def test_after_an_answer_that_ends_the_asking_nothing_is_asked_again_in_that_swe
     assert world.sweep_after(60).asked_again == 2
 
 
-def test_a_repeated_ask_that_meets_the_cap_waits_as_any_other(world: World) -> None:
-    """`pending`, its place given back; but should it be given up, nobody can say that no task was made."""
+def test_a_repeated_call_that_meets_the_cap_waits_as_any_other(world: World) -> None:
+    """`pending`, its lane released; but should it be given up, nobody can say that no task was made."""
     lose(world)
     world.emulator.script(CapReached())
 
@@ -337,7 +337,7 @@ def test_a_strangers_task_is_judged_by_when_it_started(
 
 @pytest.mark.parametrize("shown", [{"name": "another", "source": "oncetask"}, {"source": "console"}])
 def test_a_strangers_task_that_differs_is_not_ours(world: World, shown: dict[str, str]) -> None:
-    """Another name or another Source: it is passed over, and the ask repeated in the end."""
+    """Another name or another Source: it is passed over, and its event is sent again in the end."""
     lose(world)
     world.emulator.add_foreign(CHECK, **shown)
 
@@ -380,7 +380,7 @@ def test_a_stranger_that_tells_nothing_is_taken_for_ours(world: World) -> None:
 
 
 def test_our_own_other_tasks_are_not_taken(world: World) -> None:
-    """What this ledger's asks made before is nobody else's."""
+    """What this ledger's calls made before is nobody else's."""
     world.record(world.draft("before"))
     world.sweep()
     lose(world, ResetBefore())
@@ -390,8 +390,8 @@ def test_our_own_other_tasks_are_not_taken(world: World) -> None:
     assert (report.adopted, report.asked_again, len(world.emulator.tasks)) == (0, 1, 2)
 
 
-def test_an_ask_that_was_repeated_does_not_take_the_next_ones_lost_task(world: World) -> None:
-    """Watching for a late task of its own waits while another ask of the type is looked for."""
+def test_a_call_that_was_repeated_does_not_take_the_next_ones_lost_task(world: World) -> None:
+    """Watching for a late task of its own waits while another call of the type is searched for."""
     lose(world, ResetBefore(), Throttle(retry_after_ms=3_600_000))
     world.sweep_after(*AGAIN)
     world.emulator.script(ResetAfter())
@@ -419,7 +419,7 @@ def test_a_last_task_of_a_stranger_may_hide_ours(world: World) -> None:
 
 
 def test_a_task_of_ours_from_before_hides_nothing(world: World) -> None:
-    """Its own ask was answered before this one's first sending, though in the same seconds."""
+    """Its own call was answered before this one's first sending, though in the same seconds."""
     world.record(world.draft("before", task_type=SCAN))
     world.sweep()
     world.clock.advance(1)
@@ -455,18 +455,18 @@ def ambiguous(world: World) -> World:
 
 
 def test_several_candidates_are_for_the_operator(ambiguous: World) -> None:
-    """The event stays `unknown`, the candidates are written down, and it is looked for no more."""
+    """The event stays `unknown`, the candidates are written down, and it is searched for no more."""
     event, found = ambiguous.event("a"), ambiguous.call_of("a")
 
     assert (event.status, error_code(event)) == (Status.UNKNOWN, "Ambiguous")
     assert found.lost is not None
     assert set(found.lost.candidates) == {task.task_id for task in ambiguous.emulator.tasks}
-    assert ambiguous.sweep_after(*LOOKS).results == []
+    assert ambiguous.sweep_after(*SEARCHES).results == []
     assert len(ambiguous.calls()) == 1
 
 
-def test_what_is_ambiguous_gives_the_place_back(ambiguous: World) -> None:
-    """Later asks of the type are not held up."""
+def test_what_is_ambiguous_releases_the_lane(ambiguous: World) -> None:
+    """Later calls of the type are not held up."""
     ambiguous.record(ambiguous.draft("b"))
 
     ambiguous.sweep()
@@ -475,7 +475,7 @@ def test_what_is_ambiguous_gives_the_place_back(ambiguous: World) -> None:
 
 
 def test_candidates_count_as_taken(ambiguous: World) -> None:
-    """The next lost ask takes neither of them for its own."""
+    """The next lost call takes neither of them for its own."""
     ambiguous.record(ambiguous.draft("b"))
     ambiguous.emulator.script(ResetBefore())
     ambiguous.sweep()
@@ -527,8 +527,8 @@ def die_at(world: World, store: HookedStore, number: int) -> None:
 # -- claims ---------------------------------------------------------------------------------------
 
 
-def test_a_call_that_may_still_be_out_is_not_looked_for(world: World) -> None:
-    """Until its claim ends the ask is its asker's alone; then it is lost, and its events `unknown`."""
+def test_a_call_that_may_still_be_out_is_not_searched_for(world: World) -> None:
+    """Until its claim ends the call is its sender's alone; then it is lost, and its events `unknown`."""
     event = world.draft("a")
     world.ledger.record(event)
     ends_s = NOW_S + 21
@@ -549,7 +549,7 @@ def test_a_call_that_may_still_be_out_is_not_looked_for(world: World) -> None:
 
 
 def test_a_lane_that_was_held_for_no_call_is_released_with_its_claim(world: World) -> None:
-    """Its holder died while it ended or reopened events; the next sweep asks."""
+    """Its holder died while it ended or reopened events; the next sweep sends."""
     world.record(world.draft("a"))
     world.ledger.take_lane(Lane(task_type=CHECK, claim_ends_s=NOW_S + 21))
 
@@ -560,8 +560,8 @@ def test_a_lane_that_was_held_for_no_call_is_released_with_its_claim(world: Worl
     assert (before, world.statuses("a")) == ([Status.PENDING], [Status.CREATED])
 
 
-def test_an_ask_that_died_after_its_last_answer_was_lost_is_settled_before_it_is_held(world: World) -> None:
-    """Lost on the ask, and dead before its event knew: the event is `unknown` all the same, asked no more."""
+def test_a_call_that_died_after_its_last_answer_was_lost_is_settled_before_it_is_held(world: World) -> None:
+    """Lost on the call, and dead before its event knew: the event is `unknown` all the same, sent no more."""
     store = HookedStore()
     world.app.ledger = Ledger(store, world.clock)
     world.emulator.script(ResetBefore())
@@ -569,7 +569,7 @@ def test_an_ask_that_died_after_its_last_answer_was_lost_is_settled_before_it_is
     die_at(world, store, store.puts + 3)  # lease, lane, answer; not the event
 
     before = world.statuses("a")
-    world.sweep_after(60, *LOOKS)
+    world.sweep_after(60, *SEARCHES)
 
     assert (before, world.statuses("a")) == ([Status.PENDING], [Status.UNKNOWN])
     assert (error_code(world.event("a")), len(world.calls())) == ("Ambiguous", 1)
@@ -578,7 +578,7 @@ def test_an_ask_that_died_after_its_last_answer_was_lost_is_settled_before_it_is
 # -- second tasks ---------------------------------------------------------------------------------
 
 
-def test_a_task_that_shows_up_after_the_last_look_is_noticed(world: World) -> None:
+def test_a_task_that_shows_up_after_the_last_search_is_noticed(world: World) -> None:
     """The limit that the README names; counted once, and told with the event."""
     world.emulator.behaviour.list_lag_s = 260
     lose(world, ResetAfter())
@@ -620,7 +620,7 @@ def test_of_both_sendings_tasks_one_is_found_and_one_noticed(world: World) -> No
 
 
 def test_nothing_is_watched_for_after_an_hour(world: World) -> None:
-    """An ask that was repeated is closed in the end, whether or not the service can be looked at."""
+    """A call whose events were sent again is closed in the end, whether or not a search works."""
     lose(world)
     world.sweep_after(*AGAIN)
     world.emulator.finish(world.event("a").task_id or "")
