@@ -293,11 +293,12 @@ def words_for(error: Any, table: Mapping[str, Any]) -> str:  # noqa: ANN401 - on
 
 def _keys_beside(keys: tuple[Any, ...], table: Mapping[str, Any]) -> list[str]:
     """The keys that may stand where the last of these does, as far as it is a table of ours."""
-    if keys[:-1] == ("verify",):
-        scheme = _scheme_named(table)
-        kind: type[BaseModel] = SCHEMES.get(scheme, Scheme)
-    else:
-        kind = {(): Route, ("hosts",): Hosts}.get(keys[:-1], BaseModel)
+    kinds: dict[tuple[Any, ...], type[BaseModel]] = {
+        (): Route,
+        ("hosts",): Hosts,
+        ("verify",): SCHEMES.get(_scheme_named(table), Scheme),
+    }
+    kind = kinds.get(keys[:-1], BaseModel)
     return [field.alias or name for name, field in kind.model_fields.items() if name != "name"]
 
 
