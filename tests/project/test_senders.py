@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 import yaml
 
 from local.cases import Case, documents
-from local.emulator import Emulator
+from local.emulator import SAMPLE, Emulator, read_hosts
 from local.explain import explain
 from local.tools import PROJECT
 from oncetask.errors import Rejection
+from oncetask.handlers import sweep, webhook
 from oncetask.models import TASK_TYPES, Trigger, compact_json
 from oncetask.routing.expressions import Expression
 from oncetask.routing.routes import load_routes
@@ -174,6 +176,30 @@ def test_every_row_says_what_its_document_comes_to() -> None:
         )
         for row in rows
     ]
+
+
+WAITING = [
+    path
+    for path in DOCUMENTS
+    if any(result["status"] == "pending" for result in expected(path)["body"]["results"])
+]
+
+
+@pytest.mark.parametrize("path", WAITING, ids=lambda path: path.stem)
+def test_what_waits_is_created_by_the_next_sweep(path: Path, emulator: Emulator) -> None:
+    """Where a document names hosts in another way than Security Center, the emulator's list knows them."""
+    emulator.hosts[:] = read_hosts(SAMPLE)
+    case = Case.at(path)
+
+    with closing(case.app(emulator.url)) as app:
+        for event in (*case.before, case.event):
+            webhook.handle(app, event, app.deadline(30_000))
+        swept = sweep.handle(app, app.deadline(30_000))
+
+    assert {str(result.status) for result in swept.results} == {"created"}
+    for result in swept.results:
+        uuids = result.request.param.get("uuids", "inet-") if result.request else ""
+        assert all(uuid.startswith("inet-") for uuid in str(uuids).split(","))
 
 
 # -- explain --------------------------------------------------------------------------------------
