@@ -47,10 +47,10 @@ PLANTED = (
     Planted(
         "lane: released before the answer is settled",
         "oncetask/submit/call.py",
-        "            stand = self.settle(call, answer, events, report)\n            if answer.outcome is not",
+        "            stand = self.settle(call, answer, events, report)\n",
         "            if answer.outcome is not Outcome.LOST:\n"
         "                self.ledger.release_lane(answered)\n"
-        "            stand = self.settle(call, answer, events, report)\n            if answer.outcome is not",
+        "            stand = self.settle(call, answer, events, report)\n",
     ),
     Planted(
         "call: events are not read again under the lane",
@@ -79,7 +79,7 @@ PLANTED = (
     Planted(
         "search: another call's task is a candidate",
         "oncetask/sweep/matching.py",
-        "if owner is None and could_be(call, task):",
+        "if record is None and could_be(call, task):",
         "if could_be(call, task):",
     ),
     Planted(

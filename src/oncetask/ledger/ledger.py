@@ -76,6 +76,7 @@ class Ledger:
         Where an earlier event of the id is still there, `sequence` goes on from it; one that was closed from
         the start, and tells nothing new, is not kept again. Raises RecordTooLarge.
         """
+        # Named before it is filled: a sweep whose routes file lacks the route finds the event all the same.
         if event.waits:
             self._know_queue(event_queue(event.route))
         kept, is_new = self._rows.put_if_free(

@@ -73,7 +73,7 @@ class Rows:
             if version:
                 return Kept(record, version), True
             row = self._store.get(key)
-            if row is None:
+            if row is None:  # deleted in between: try to be the first once more
                 continue
             kept = self.readable(row, type(record))
             if kept is None and (is_newer(row) or not damaged_is_free):
@@ -128,6 +128,7 @@ class Rows:
 
         A change that returns its argument writes nothing.
         """
+        # First on what was seen last, without a read: safe of any age, since the write meets its version.
         seen = self._seen.get(key)
         if seen is not None and not self._has_expired(seen.record):
             changed = change(seen.record)

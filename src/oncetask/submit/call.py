@@ -89,6 +89,7 @@ class Caller:
         lane = self._take_lane(events, limits, lost)
         if lane is None:
             return None
+        # Read again under the lane: until it was ours, others could settle, end or ask for these events.
         unchanged = self._unchanged(events)
         if len(unchanged) < len(events):
             self.ledger.release_lane(lane)
@@ -107,6 +108,7 @@ class Caller:
 
     def _lane_for(self, events: Sequence[Event], deadline: Deadline, lost: Sequence[LostCall]) -> Lane:
         now_s = self.clock.now_s()
+        # A fresh id for each sending: what comes of it is applied to the events that name it alone.
         call = Call(
             call_id=secrets.token_hex(16),
             request=merged_request(events),
@@ -182,6 +184,7 @@ class Caller:
         call = _call_of(answered)
         try:
             stand = self.settle(call, answer, events, report)
+            # A lost call keeps its lane: whatever task of the type shows up now is searched for as its own.
             if answer.outcome is not Outcome.LOST:
                 self.ledger.release_lane(answered)
         except (LedgerUnavailable, DamagedRecord):
@@ -218,6 +221,7 @@ class Caller:
         """The call's events as the answer leaves them; the task's record first. Done again after a death, it
         finishes the rest.
         """
+        # Before any event has the task: a search for another lost call must not take it for that one's.
         if answer.task_id is not None:
             self.claim_task(call, answer.task_id)
         settlement = Settlement.of(call, answer, events, self.clock.now_s())

@@ -63,6 +63,7 @@ def _take_over(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
     lane = ledger.lane(task_type)
     if lane is None or lane.record.claim_ends_s > clock.now_s():
         return None
+    # Its events may not have been told yet: ended now, one of them would lose the task that it has.
     if lane.record.call is not None and lane.record.call.answer is not None:
         return None
     ends = Deadline.after(HELD_S, clock)
@@ -74,6 +75,7 @@ def _take_over(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
 
 
 def _release(ledger: Ledger, clock: Clock, taken: Held) -> None:
+    # The call in it is still searched for: its lane is no nearer to being free than before.
     if taken.is_taken_over:
         ledger.change_lane(taken.lane, claim_ends_s=clock.now_s())
     else:

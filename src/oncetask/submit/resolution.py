@@ -98,6 +98,7 @@ class Resolver:
         if key not in self._retries_s:
             self._retries_s[key] = self.clock.now_s() + backoff_s(kind, event.failures, self.jitter)
         due_s = self._retries_s[key]
+        # One look more exactly at the end of its wait: else a long backoff would make of 15 minutes 20.
         if event.hosts is not None and error is not None and error.code == Code.HOST_NOT_FOUND:
             due_s = min(due_s, max(event.received_s + event.hosts.wait_s, self.clock.now_s()))
         return {"error": error, "due_s": due_s, "failures": event.failures + 1}

@@ -82,6 +82,7 @@ class Settlement(NamedTuple):
         served = self.served.get(event.event_id)
         if served is None or served.instance != event.instance:
             return event  # another event under the same id: the call was not sent for it
+        # A task is told to an event that was settled or given up meanwhile, too: it is there.
         if self.answer.outcome is Outcome.CREATED:
             made = Made.answered(self.call, self.answer)
             return with_task(event, made, self.now_s, attempts=served.attempts + 1)
@@ -115,6 +116,7 @@ class Settlement(NamedTuple):
             case Outcome.REFUSED:
                 return {"status": Status.REJECTED, "settled_s": self.now_s}
             case Outcome.LOST:
+                # Not due before its end: the lane's search decides, not the queue.
                 return {"status": Status.UNKNOWN, "due_s": event.give_up_s, "may_have_run": True}
             case Outcome.CAP_REACHED:
                 return {"status": Status.PENDING, "due_s": self.now_s, "failures": 0}

@@ -97,6 +97,7 @@ def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) 
             return event
         return event.moved(now_s, {"status": Status.FINISHED, "finish": finish(event), "settled_s": now_s})
 
+    # The task last: as long as it counts as running, a sweep that finds its end again tells the rest.
     for event_id in served_by_id:
         context.change(event_id, finished)
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))

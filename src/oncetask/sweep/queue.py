@@ -66,6 +66,7 @@ def due_events(context: Context, queue: RouteQueue) -> deque[Event]:
         read = context.ledger.read_events(queue.due[start : start + READ_AT_ONCE])
         for key in read.damaged_keys:
             context.set_aside(key)
+        # As the record says, not the index: a row that lags would be asked for, or ended, a second time.
         for event in read.records:
             if _is_due(event, queue, context.now_s()):
                 found.append(event)

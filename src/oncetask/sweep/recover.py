@@ -61,6 +61,7 @@ def _settle(context: Context, call: Call, answer: Answer) -> None:
 
 def _search(context: Context, lane: Kept[Lane], call: Call) -> bool:
     """One search for a lost task, if one is due; whether the lane is free now."""
+    # Marked first: a sender that was only frozen finds its lane changed when it wakes, and knows.
     known = lane if call.lost is not None else context.ledger.change_lane(lane, call=_died(call))
     if known is None or known.record.call is None:
         return False

@@ -83,6 +83,7 @@ def close_in_vain(context: Context, call: Call, *, watched_until_s: float | None
 def leave_to_operator(context: Context, call: Call, candidates: tuple[str, ...]) -> None:
     """Nobody can tell: the operator decides, its candidates count as taken, and nobody is held up."""
     lost = _lost(context, call, "ambiguous", candidates)
+    # It may be there as searched for in vain, by an earlier closing that died: then it becomes ambiguous.
     context.ledger.keep_lost_call(lost)
     context.ledger.change_lost_call(call.call_id, lambda kept: kept if kept.why == lost.why else lost)
     for task_id in candidates:

@@ -44,12 +44,14 @@ def take_turns(context: Context, queues: Sequence[RouteQueue], turns: dict[str, 
     while waiting and _goes_on(context):
         turn = waiting.popleft()
         called = _next_call(context, turn)
+        # Lookups are a turn, too: else a route whose hosts are never found would always come first.
         if turn.looked_up or (called is not None and called.answer.outcome is not Outcome.CAP_REACHED):
             turns[turn.queue.queue] = context.now_s()
         if called is None:
             continue  # nothing of the route can be asked for in this sweep
         divided += _parts(called)
         waiting.append(turn)
+    # After everybody else: a poisonous target keeps nobody waiting while it is narrowed down.
     for group in groups(divided):
         if not _goes_on(context):
             return
