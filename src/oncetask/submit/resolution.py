@@ -6,10 +6,11 @@ selected ───→ what was selected is written on the event first, then one 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from oncetask.clock import Clock
-from oncetask.errors import Code, Kind, RecordTooLarge
+from oncetask.errors import Code, DamagedRecord, Kind, RecordTooLarge
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event, HostRule
 from oncetask.models import ErrorInfo, Status
@@ -109,8 +110,10 @@ class Resolver:
         if rule.selected is None:
             return self._selected(event, rule)
         for index in range(rule.written, min(rule.written + MOST_WRITTEN, len(rule.selected))):
-            kept, _ = self.ledger.record(self._event_for(event, rule.selected[index], index))
-            self.take_in(kept)
+            # Put if absent: after a death in between, those that are there already stay as they are.
+            with suppress(DamagedRecord):  # one host's event; a sweep reports it, and the others go on
+                kept, _ = self.ledger.record(self._event_for(event, rule.selected[index], index))
+                self.take_in(kept)
         written = min(rule.written + MOST_WRITTEN, len(rule.selected))
         if written < len(rule.selected):
             return self._noted(event, rule.model_copy(update={"written": written}))
