@@ -1,4 +1,4 @@
-"""The model: what must be true of events, asks and tasks, told by what was written and what was made.
+"""The model: what must be true of events, calls and tasks, told by what was written and what was made.
 
 Every task carries the markers of its events in its Param, so that the service's own tasks say which
 event was asked for how often, whatever the ledger says.
@@ -6,7 +6,7 @@ event was asked for how often, whatever the ledger says.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -14,8 +14,8 @@ from typing import Any
 from local.emulator import Task
 from local.emulator.tasks import DESCRIBED_TYPES
 from oncetask.models import RUNS_ON_HOSTS, Result
-from oncetask.submit.call import CLAIM_SLACK_S
-from tests.model.deliveries import MOST_TARGETS, markers
+from oncetask.submit.settlement import MOST_LOST_CALLS
+from tests.model.deliveries import markers
 
 type Body = dict[str, Any]
 
@@ -29,10 +29,12 @@ ALLOWED = {
     "unknown": {"unknown", "pending", "created", "rejected", "failed"},
     "created": {"created", "finished"},
     "finished": {"finished"},
-    "rejected": {"pending"},
-    "failed": {"pending"},
+    "rejected": {"pending", "rejected"},
+    "failed": {"pending", "created"},
 }
-"""From status to status, of one record; a freed id begins anew as `pending`."""
+"""From status to status, of one record; a freed id begins again as `pending`, and a task that comes too late
+is told.
+"""
 
 
 class Violation(AssertionError):  # noqa: N818 - a state of the code, not of the test
@@ -50,7 +52,7 @@ def brief(body: Body | None) -> str:
     if body is None:
         return "nothing"
     error = (body.get("error") or {}).get("code")
-    names = ("event_id", "status", "task_id", "ask_id", "attempts", "doubtful")
+    names = ("event_id", "status", "task_id", "call_id", "attempts", "lost_calls")
     return f"{ {name: body[name] for name in names} } error={error}"
 
 
@@ -60,11 +62,11 @@ def told_shortly(key: str, body: Body | None) -> str:
         return "gone"
     if key.startswith("event/"):
         return f"{body['status']} {code(body) or ''} task={body['task_id']} attempts={body['attempts']}"
-    if key.startswith("ask/"):
-        outcome = (body["answer"] or {}).get("outcome") or ("lost" if body["lost"] else "in flight")
-        ended = "closed" if body["ended_s"] else ""
-        return f"{body['request']['Param']} {outcome} sendings={body['sendings']} {ended}"
-    return str(body.get("ask_id", ""))
+    call = body.get("call") if key.startswith(("lane/", "call/")) else None
+    if call is not None:
+        outcome = (call["answer"] or {}).get("outcome") or ("lost" if call["lost"] else "in flight")
+        return f"{call['call_id'][:6]} {call['request']['Param']} {outcome} {body.get('why', '')}"
+    return str(body.get("call_id", ""))
 
 
 def waits(event: Body) -> bool:
@@ -82,44 +84,40 @@ def frees_its_id(event: Body) -> bool:
     return event["status"] == "rejected" or (event["status"] == "failed" and code(event) == "Expired")
 
 
-def unresolved(ask: Body) -> bool:
-    """In flight, or still looked for."""
-    return ask["answer"] is None and ask["ended_s"] is None
+def runs(task: Body) -> bool:
+    """It has not ended, as far as the ledger knows."""
+    return task["ended_s"] is None and not task["is_candidate"]
 
 
-def runs(ask: Body) -> bool:
-    """Its task has not ended, as far as the ledger knows."""
-    return ask["answer"] is not None and ask["answer"]["task_id"] is not None and ask["finish"] is None
-
-
-def checked_write(key: str, before: Body | None, after: Body | None) -> None:
+def checked_write(key: str, before: Body | None, after: Body | None, calls: Mapping[str, Body]) -> None:
     """What holds for every single write. Raises Violation."""
     kind = key.partition("/")[0]
-    if kind == "event" and before is not None and after is not None:
-        _check_event_change(before, after)
-    if kind == "ask" and after is not None and after["request"]["TaskType"] == RUNS_ON_HOSTS:
-        require(after["sendings"] == 1, "what runs on hosts is never asked twice", after)
-    if kind == "task" and before is not None:
-        require(after == before, "a task's owner never changes", before, after)
+    if kind == "event" and after is not None:
+        _check_served(after, calls)
+        if before is not None:
+            _check_event_change(before, after)
+    if kind == "task" and before is not None and after is not None:
+        same = before["call_id"] == after["call_id"] or before["is_candidate"]
+        require(same, "a task's owner never changes", before, after)
+    if kind == "lane" and before is not None and after is not None:
+        _check_lane_change(before, after)
 
 
-def check_is_alone(ask: Body, asks: Iterable[Body], now_s: float) -> None:
-    """Of a type at most one ask is in flight or unresolved; one whose claim is over is not sent any more."""
-    if _is_over(ask, now_s):
+def _check_served(event: Body, calls: Mapping[str, Body]) -> None:
+    """Whatever comes to an event comes by a call that was sent for this very one, not for its predecessor."""
+    if event["call_id"] is None:
         return
-    others = [
-        other
-        for other in asks
-        if other["ask_id"] != ask["ask_id"]
-        and other["request"]["TaskType"] == ask["request"]["TaskType"]
-        and unresolved(other)
-        and (other["lost"] is not None or not _is_over(other, now_s))
-    ]
-    require(not others, "one ask of a type at a time", ask, *others)
+    served = {one["event_id"]: one["instance"] for one in calls[event["call_id"]]["events"]}
+    theirs = served.get(event["event_id"])
+    require(theirs == event["instance"], "an answer is for those it was sent for alone", brief(event), served)
 
 
-def _is_over(ask: Body, now_s: float) -> bool:
-    return bool(ask["claim_ends_s"] - CLAIM_SLACK_S <= now_s)
+def _check_lane_change(before: Body, after: Body) -> None:
+    was, now = before["call"], after["call"]
+    same = was is None or (now is not None and was["call_id"] == now["call_id"])
+    require(same, "one call of a type at a time", before, after)
+    if was is not None and now is not None:
+        require(was["answer"] in {None} or was["answer"] == now["answer"], "an answer stands", was, now)
 
 
 def _check_event_change(before: Body, after: Body) -> None:
@@ -128,10 +126,47 @@ def _check_event_change(before: Body, after: Body) -> None:
     require(moves[1] in ALLOWED[moves[0]], "an event takes only the ways of the contract", *shown)
     if before["status"] in {"created", "finished"}:
         require(before["task_id"] == after["task_id"], "a created event keeps its task", *shown)
-    if before["status"] in {"rejected", "failed"}:
+    is_told = code(after) == "SecondTask"
+    if before["status"] in {"rejected", "failed"} and not is_told:
         require(frees_its_id(before), "a bound id is not taken by another event", *shown)
+    elif before["status"] == "failed":
+        require(is_told, "a task that came too late is told as such", *shown)
     elif waits(before):
         require(after["attempts"] >= before["attempts"], "attempts are never forgotten", *shown)
+    require(after["sequence"] >= before["sequence"], "results are counted upwards", *shown)
+
+
+def check_call(call: Body, events: Mapping[str, Body]) -> None:
+    """What a call that is about to be sent asks for: what its events say, and no more than each allows."""
+    served = [events[one["event_id"]] for one in call["events"]]
+    expected = _merged(served)
+    require(call["request"] == expected, "a request is what its events said", call["request"], expected)
+    key = served[0]["target_key"]
+    if key is None:
+        return
+    targets = str(call["request"]["Param"].get(key, "")).split(",")
+    most = min(event["max_targets"] for event in served)
+    require(len(set(targets)) == len(targets), "a task's targets are unique", call)
+    require(len(targets) <= most, "a task has no more targets than any of its events allows", call, most)
+
+
+def _merged(events: list[Body]) -> Body:
+    """One request for these events: theirs where they differ in their targets alone."""
+    first = events[0]
+    if len(events) == 1:
+        return dict(first["request"])
+    key = first["target_key"]
+    shapes = {json.dumps(_without_targets(event), sort_keys=True) for event in events}
+    require(len(shapes) == 1 and key, "what shares a task is alike but for its targets", *map(brief, events))
+    targets = [one for event in events for one in event["request"]["Param"][key].split(",")]
+    param = first["request"]["Param"] | {key: ",".join(dict.fromkeys(targets))}
+    return first["request"] | {"Param": param}
+
+
+def _without_targets(event: Body) -> Body:
+    request, key = event["request"], event["target_key"]
+    param = {name: value for name, value in request["Param"].items() if name != key}
+    return request | {"Param": param, "route": event["route"], "submit": event["submit"], "key": key}
 
 
 @dataclass(slots=True)
@@ -167,7 +202,7 @@ class Made:
     asked_late_s: Mapping[float, float]
 
     def own(self) -> list[Task]:
-        """Those that our asks made."""
+        """Those that our calls made."""
         return [task for task in self.tasks if not task.foreign]
 
     def of_marker(self) -> dict[str, list[Task]]:
@@ -196,12 +231,13 @@ class Audit:
     """The books of a world that was healed: every event and every task is accounted for, or a Violation."""
 
     events: Mapping[str, Body]
-    asks: Mapping[str, Body]
+    calls: Mapping[str, Body]
     owners: Mapping[str, Body]
     made: Made
     apart: Apart
     look_s: float
-    second_tasks: int
+    failed_queries_s: Sequence[float]
+    haunted: Callable[[Body], bool]
     limits: Counter[str] = field(default_factory=Counter)
 
     def check(self) -> None:
@@ -213,36 +249,50 @@ class Audit:
             self._check_tasks_of(marker, tasks)
         for task in self.made.own():
             self._check_owned(task)
-            _check_targets(task)
+        self._check_sent_as_recorded()
 
     # -- events -------------------------------------------------------------------------------
 
     def _check_end(self, event: Body) -> None:
         ended = event["status"] in {"finished", "rejected", "failed"}
         left = event["status"] == "unknown" and code(event) == "Ambiguous"
-        require(ended or left, "healed, everything ends or is left to the operator", brief(event))
+        refused_for_ever = event["status"] == "pending" and self.haunted(event)
+        require(
+            ended or left or refused_for_ever, "healed, everything ends or is left to the operator", brief(event)
+        )
         if code(event) == "Ambiguous":
-            ask = self.asks[event["ask_id"]]
-            cause = self._why_ambiguous(event, ask)
-            require(cause, "an event is left to the operator only for a cause", brief(event), ask)
-            self.limits[f"Ambiguous: {cause}"] += 1
+            self._check_ambiguous(event)
         if code(event) == "SecondTask":
             self.limits["events noticed with a SecondTask"] += 1
+        if refused_for_ever:
+            self.limits["refused for ever, until its end"] += 1
 
-    def _why_ambiguous(self, event: Body, ask: Body) -> str | None:
+    def _check_ambiguous(self, event: Body) -> None:
+        calls = [self.calls[call_id] for call_id in event["lost_calls"]]
+        require(calls, "what is ambiguous was asked for", brief(event))
+        cause = self._why_ambiguous(event, calls[-1])
+        require(cause, "an event is left to the operator only for a cause", brief(event), calls[-1])
+        self.limits[f"Ambiguous: {cause}"] += 1
+
+    def _why_ambiguous(self, event: Body, call: Body) -> str | None:
         """Why nobody could tell whose a task is."""
-        task_type, first_s, ended_s = event["request"]["TaskType"], ask["first_sent_s"], ask["ended_s"]
+        task_type, first_s, closed_s = event["request"]["TaskType"], call["first_sent_s"], call["closed_s"]
         if task_type == RUNS_ON_HOSTS:
-            return "it runs on hosts, and is never asked twice"
+            return "it runs on hosts, and was searched for in vain"
+        if len(event["lost_calls"]) >= MOST_LOST_CALLS:
+            return "sent five times in vain"
+        if any(closed_s - 60 <= at_s <= closed_s for at_s in self.failed_queries_s):
+            if closed_s >= call["sent_s"] + 2 * self.look_s and not call["candidates"]:
+                return "no search has worked"
         own = self.made.of_marker().get(marker_of(event), [])
-        if any(task.created_s - ask["last_sent_s"] > OWN_WINDOW_S for task in own):
+        if any(task.created_s - call["sent_s"] > OWN_WINDOW_S for task in own):
             return "its task started late"
-        if self.apart.beyond(first_s - 60, ended_s + 400):
+        if self.apart.beyond(first_s - 60, closed_s + 400):
             return "clocks apart"
         others = [
             task
             for task in self.made.tasks
-            if task.type == task_type and task not in own and first_s - 10 <= task.created_s <= ended_s + 10
+            if task.type == task_type and task not in own and first_s - 10 <= task.created_s <= closed_s + 10
         ]
         return self._why_others_hide_it(others, first_s)
 
@@ -267,10 +317,10 @@ class Audit:
         self._check_finish(event, task)
         if marker_of(event) in markers(task.param):
             return
-        ask = self.asks[event["ask_id"]]
-        shown = (brief(event), task, ask)
+        call = self.calls[event["call_id"]]
+        shown = (brief(event), task, call)
         require(task.type == event["request"]["TaskType"], "a task taken for ours is of the type", *shown)
-        self._check_window(ask, task, shown)
+        self._check_window(call, task, shown)
         if task.foreign:
             self.limits["foreign task taken for ours"] += 1
             return
@@ -286,14 +336,14 @@ class Audit:
         require(
             told == known.get(task.end_state, task.end_state), "an event ends as its task", brief(event), task
         )
-        shared_by = len(self.asks[event["ask_id"]]["event_ids"])
+        shared_by = len(self.calls[event["call_id"]]["events"])
         require(
             event["shared_by"] == shared_by, "shared_by counts the task's events", brief(event), shared_by
         )
 
-    def _check_window(self, ask: Body, task: Task, shown: tuple[object, ...]) -> None:
+    def _check_window(self, call: Body, task: Task, shown: tuple[object, ...]) -> None:
         sent_s = self.made.sent_s(task)
-        first_s, last_s = ask["first_sent_s"], ask["last_sent_s"]
+        first_s, last_s = call["first_sent_s"], call["sent_s"]
         inside = first_s - 7 <= task.created_s <= last_s + 12
         require(
             inside or self.apart.beyond(sent_s - 60, sent_s + 3600),
@@ -331,6 +381,8 @@ class Audit:
         known = [event for event in events if event is not None]
         if any(event["status"] == "unknown" for event in known):
             return "its event is left to the operator"
+        if any(event["lost_calls"] for event in known):
+            return "its event was sent again"
         if any(event["status"] == "failed" and code(event) == "OutcomeUnknown" for event in known):
             return "its event was given up as OutcomeUnknown"
         tasks = self.made.by_id()
@@ -338,8 +390,16 @@ class Audit:
             return "a foreign task was taken for it"
         return None
 
+    def _check_sent_as_recorded(self) -> None:
+        """Every task is one recorded call's, word for word; and no call made two."""
+        recorded = Counter(_wire(call["request"]) for call in self.calls.values())
+        made = Counter((task.type, task.name, task.source, task.param) for task in self.made.own())
+        for sent, count in made.items():
+            require(sent in recorded, "a task is what a recorded call says", sent)
+            require(count <= recorded[sent], "a call is sent once", sent, count, recorded[sent])
+
     def _is_stray(self, task: Task) -> bool:
-        """A task that no ask could have at the time."""
+        """A task that no call could have at the time."""
         if self._why_not_seen(task, self.made.sent_s(task) + 3600):
             return True
         return self._why_unowned(self._event_of(marker) for marker in markers(task.param)) is not None
@@ -348,11 +408,9 @@ class Audit:
         return next((event for event in self.events.values() if marker == marker_of(event)), None)
 
 
-def _check_targets(task: Task) -> None:
-    """A task's targets are unique, and no more than its route allows."""
-    targets = task.targets
-    require(len(set(targets)) == len(targets), "a task's targets are unique", task)
-    require(len(targets) <= MOST_TARGETS, "a task has no more targets than its route allows", task)
+def _wire(request: Body) -> tuple[str, str, str, str]:
+    param = json.dumps(request["Param"], ensure_ascii=False, separators=(",", ":"))
+    return request["TaskType"], request["TaskName"], request["Source"], param
 
 
 def marker_of(event: Body) -> str:

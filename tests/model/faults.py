@@ -67,6 +67,15 @@ CREATE_FAULTS: Mapping[str, Fault] = {
     "InvalidTimeStamp": Refuse(400, "InvalidTimeStamp.Expired"),
     "unknown 4xx code": Refuse(418, "NobodyKnowsThisCode"),
 }
+FOR_EVER: Mapping[str, Fault] = {
+    "5xx for ever": Refuse(500, "ServerError"),
+    "unreadable for ever": Unreadable(),
+    "reset for ever, task made": ResetAfter(),
+    "unknown 4xx for ever": Refuse(400, "PushTaskError"),
+    "InvalidParameter for ever": Refuse(400, "InvalidParameter"),
+    "NoPermission for ever": Refuse(403, "NoPermission"),
+}
+"""What strikes one target, task type or route whenever it is asked for; it does not heal."""
 BEYOND_THE_LOOK: Mapping[str, Fault] = {
     "task 200 s late": LateTask(200),
     "task 400 s late": LateTask(400),
@@ -115,6 +124,33 @@ class Injected:
         outcome = self.fault.strike(operation)
         self.log.clock.advance(self.lasts_s)
         return outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Haunt:
+    """A fault that strikes every create of which that is true."""
+
+    name: str
+    fault: Fault
+    strikes: Callable[[Mapping[str, str]], bool]
+
+
+@dataclass(slots=True)
+class Haunted:
+    """The account's faults for ever: what each create meets for which nothing else is scripted."""
+
+    log: FaultLog
+    haunts: list[Haunt] = field(default_factory=list)
+    arrives: bool = True
+
+    def strike(self, operation: Operation) -> Outcome:
+        parameters: Mapping[str, str] = operation.call.parameters  # type: ignore[attr-defined]
+        haunt = next((haunt for haunt in self.haunts if haunt.strikes(parameters)), None)
+        if haunt is None:
+            return accepted(operation.run())
+        self.log.counts[haunt.name] += 1
+        self.log.note(f"answered: {haunt.name}")
+        return haunt.fault.strike(operation)
 
 
 @dataclass(frozen=True, slots=True)

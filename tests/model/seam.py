@@ -3,24 +3,37 @@
 Every successful write is seen here, in order; what is seen is the model's own copy of the ledger.
 """
 
+import json
+import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from local.clocks import FakeClock
 from oncetask.errors import LedgerUnavailable
-from oncetask.ledger.records import Ask, Event, Lease, Place, Record, Signature, TaskRecord
+from oncetask.ledger.records import (
+    FORMAT,
+    Event,
+    Lane,
+    Lease,
+    LostCall,
+    Record,
+    RouteNames,
+    SignedBytes,
+    TaskRecord,
+)
 from oncetask.ledger.store import Row, Store
 
 WRITE_TAKES_S = 0.001
 KINDS: Mapping[str, type[Record]] = {
     "event": Event,
-    "ask": Ask,
-    "place": Place,
+    "lane": Lane,
+    "call": LostCall,
     "task": TaskRecord,
     "lease": Lease,
-    "signature": Signature,
+    "routes": RouteNames,
+    "signed": SignedBytes,
 }
 
 
@@ -47,13 +60,18 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Pause:
-    """The process stands still at its n-th write, while others do something."""
+    """The process stands still at its n-th write, while others do something, perhaps until its claims have
+    ended. `in_doubt`: the answer of a write that worked is lost, and the store finds the row changed since.
+    """
 
     at_write: int
     after: bool
     meanwhile: Callable[[], None]
+    name: str = "others at work"
+    in_doubt: bool = False
 
 
+type Body = dict[str, Any]
 type Interruption = Kill | Fail | Pause
 
 
@@ -76,8 +94,17 @@ class Frame:
 class Watcher(Protocol):
     """Who wants to see every write that was done."""
 
-    def written(self, key: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> None:
+    def written(self, key: str, before: Body | None, after: Body | None) -> None:
         """A record's body before and after; None: there is none."""
+
+
+class Change(NamedTuple):
+    """One write that was done; None: there was no row, or is none any more."""
+
+    at_s: float
+    key: str
+    before: Row | None
+    after: Row | None
 
 
 class Seam:
@@ -87,25 +114,36 @@ class Seam:
         self.clock = clock
         self.watcher = watcher
         self.counts = counts
-        self.bodies: dict[str, dict[str, Any]] = {}
+        self.bodies: dict[str, Body] = {}
+        self.changes: list[Change] = []
+        self.newer: set[str] = set()
+        """Keys of records that a newer version of the code has written."""
         self.frames: list[Frame] = []
         self.index_lag_writes = 0
-        self._index: dict[str, str] = {}
-        self._unseen: deque[tuple[str, str | None]] = deque()
+        self._rows: dict[str, Row] = {}
+        self._index: dict[str, tuple[str, str]] = {}
+        self._unseen: deque[tuple[int, str, tuple[str, str] | None]] = deque()
+        self._writes = 0
 
     @property
     def frame(self) -> Frame:
         """The invocation that is at work."""
         return self.frames[-1]
 
+    def row(self, key: str) -> Row:
+        """The record's row as it was written last; KeyError where there is none."""
+        return self._rows[key]
+
     def catch_up(self) -> None:
         """The index shows everything that was written."""
-        self._show(0)
+        self._show(lag_writes=0)
 
-    def index(self, kind: str) -> list[tuple[str, str]]:
-        """`(open, key)` of a kind as the lagging index has it."""
-        self._show(self.index_lag_writes)
-        return sorted((mark, key) for key, mark in self._index.items() if key.startswith(f"{kind}/"))
+    def index(self, queue: str) -> list[tuple[str, str]]:
+        """`(due, key)` of a queue as the lagging index has it: rows that are closed are still there, rows that
+        are open not yet, and a younger write may show before an older one of another key.
+        """
+        self._show(lag_writes=self.index_lag_writes)
+        return sorted((due, key) for key, (where, due) in self._index.items() if where == queue)
 
     def operate(self) -> None:
         """One operation begins. Raises Killed, LedgerUnavailable."""
@@ -124,15 +162,39 @@ class Seam:
         self._befall(number, name, after=False)
         done = do()
         if done:
-            self._see(key, row)
-        self._befall(number, name, after=True)
+            self.see(key, row)
+        in_doubt = self._befall(number, name, after=True)
+        if done and in_doubt and self._rows.get(key) is not row:
+            self.counts[f"answer lost of {name}, changed since"] += 1
+            return False
         return done
 
-    def _befall(self, number: int, name: str, *, after: bool) -> None:
+    def see(self, key: str, row: Row | None) -> None:
+        """One write that was done, by whomever."""
+        before, old = self.bodies.get(key), self._rows.get(key)
+        after = None if row is None else body_of(row)
+        self._writes += 1
+        place = None if row is None or row.queue is None else (row.queue, str(row.due))
+        self._unseen.append((self._writes, key, place))
+        self.changes.append(Change(self.clock.now_s(), key, old, row))
+        if self.frames:
+            self.frame.changed.add(key)
+        if row is None or after is None:
+            self.bodies.pop(key, None)
+            self._rows.pop(key, None)
+        else:
+            self.bodies[key], self._rows[key] = after, row
+        self.watcher.written(key, before, after)
+
+    def _befall(self, number: int, name: str, *, after: bool) -> bool:
+        """Whether the write's answer is in doubt now."""
+        in_doubt = False
         for interruption in self.frame.interruptions:
             if interruption.at_write == number and interruption.after is after:
                 self.frame.clean = False
                 self._interrupt(interruption, f"{'after' if after else 'before'} {name}")
+                in_doubt = in_doubt or (isinstance(interruption, Pause) and interruption.in_doubt)
+        return in_doubt
 
     def _interrupt(self, interruption: Interruption, where: str) -> None:
         match interruption:
@@ -140,33 +202,28 @@ class Seam:
                 self.counts[f"killed {where}"] += 1
                 self.frame.dead = True
                 raise Killed
-            case Fail(operations=operations):
-                self.counts[f"ledger away {where}"] += 1
+            case Fail(operations=operations, after=after):
+                what = "answer lost" if after and operations == 1 else "ledger away"
+                self.counts[f"{what} {where}"] += 1
                 self.frame.fails_for = operations - 1
                 raise LedgerUnavailable("the model's ledger goes away")
-            case Pause(meanwhile=meanwhile):
+            case Pause(meanwhile=meanwhile, name=name):
                 self.frame.shared = True
-                self.counts[f"others at work {where}"] += 1
+                self.counts[f"{name} {where}"] += 1
                 meanwhile()
 
-    def _see(self, key: str, row: Row | None) -> None:
-        before = self.bodies.get(key)
-        after = None if row is None else body_of(row)
-        self._unseen.append((key, None if row is None else row.open))
-        self.frame.changed.add(key)
-        if after is None:
-            self.bodies.pop(key, None)
-        else:
-            self.bodies[key] = after
-        self.watcher.written(key, before, after)
-
-    def _show(self, unseen: int) -> None:
-        while len(self._unseen) > unseen:
-            key, mark = self._unseen.popleft()
-            if mark is None:
+    def _show(self, *, lag_writes: int) -> None:
+        """A key's writes are shown in their order, each by its own lag of at most so many writes."""
+        late: deque[tuple[int, str, tuple[str, str] | None]] = deque()
+        for number, key, place in self._unseen:
+            lag = zlib.crc32(f"{key}/{number}".encode()) % (lag_writes + 1)
+            if number > self._writes - lag or any(key == other for _, other, _ in late):
+                late.append((number, key, place))
+            elif place is None:
                 self._index.pop(key, None)
             else:
-                self._index[key] = mark
+                self._index[key] = place
+        self._unseen = late
 
 
 class SeamStore:
@@ -190,12 +247,12 @@ class SeamStore:
     def delete(self, key: str, *, version: str) -> bool:
         return self._seam.write(key, None, lambda: self._inner.delete(key, version=version))
 
-    def open_keys(self, kind: str) -> Iterator[tuple[str, str]]:
+    def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
         self._seam.operate()
         if self._seam.index_lag_writes:
-            yield from self._seam.index(kind)
+            yield from self._seam.index(queue)
         else:
-            yield from self._inner.open_keys(kind)
+            yield from self._inner.queued(queue, most)
 
     def forget_expired(self, now_s: float) -> None:
         self._seam.operate()
@@ -205,31 +262,46 @@ class SeamStore:
         self._inner.close()
 
 
-def body_of(row: Row) -> dict[str, Any]:
+def body_of(row: Row) -> Body:
     """The record with all its fields, whatever of them is stored."""
     kind = KINDS[row.key.partition("/")[0]]
-    return kind.model_validate_json(row.body).model_dump(mode="json", by_alias=True)
+    document = json.loads(row.body)
+    known = kind.model_validate({name: document[name] for name in document if name in kind.model_fields} | {"format": FORMAT})
+    return known.model_dump(mode="json", by_alias=True)
 
 
-def write_name(key: str, row: Row | None, before: dict[str, Any] | None) -> str:
-    """The write in the words of the path: record, place, ask, answer, owner, settle, give back, finish."""
+def write_name(key: str, row: Row | None, before: Body | None) -> str:
+    """The write in the words of the path: record, lane, answer, task, settle, release, finish."""
     kind = key.partition("/")[0]
     if row is None:
-        return {"place": "give back", "lease": "lease back"}.get(kind, f"{kind} gone")
-    if kind == "ask":
-        return "ask" if before is None else _ask_write_name(body_of(row))
+        return {"lane": "release"}.get(kind, f"{kind} gone")
+    if kind == "lane":
+        return _lane_write_name(before, body_of(row))
     if kind == "event":
         return "record" if before is None else _event_write_name(row)
-    return {"task": "owner"}.get(kind, kind)
+    if kind == "task":
+        return _task_write_name(body_of(row))
+    return {"call": "lost call"}.get(kind, kind)
 
 
 def _event_write_name(row: Row) -> str:
     return "finish" if body_of(row)["status"] == "finished" else "settle"
 
 
-def _ask_write_name(ask: dict[str, Any]) -> str:
-    if ask["finish"] or ask["ended_s"]:
-        return "close"
-    if ask["answer"] or ask["lost"]:
+def _task_write_name(task: Body) -> str:
+    if task["is_candidate"]:
+        return "candidate"
+    return "close" if task["ended_s"] else "task"
+
+
+def _lane_write_name(before: Body | None, after: Body) -> str:
+    call = after["call"]
+    if call is None:
+        return "hold"
+    if before is None:
+        return "lane"
+    if before["holder"] != after["holder"]:
+        return "take over"
+    if call["answer"] or (call["lost"] and not (before["call"] or {}).get("lost")):
         return "answer"
-    return "look" if ask["looked_s"] else "ask again"
+    return "look" if call["searched_s"] else "lane again"
