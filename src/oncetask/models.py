@@ -147,7 +147,7 @@ class Finish(Ours):
     """How a task ended, as the service said it; `hosts` are the event's own, the counts the whole task's."""
 
     state: Literal["SUCCESS", "FAIL", "TIMEOUT", "LOST"]
-    ok: Annotated[bool | None, Field(description="whether it ended well; null: nobody can tell")]
+    ok: Annotated[bool | None, Field(description="whether it ended well; null: nobody can tell")] = None
     finished_at: str
     success_count: int | None = None
     fail_count: int | None = None

@@ -281,7 +281,7 @@ class Audit:
             return "it runs on hosts, and was searched for in vain"
         if len(event["lost_calls"]) >= MOST_LOST_CALLS:
             return "sent five times in vain"
-        if any(closed_s - 60 <= at_s <= closed_s for at_s in self.failed_queries_s):
+        if any(closed_s - 60 <= at_s <= closed_s + 60 for at_s in self.failed_queries_s):
             if closed_s >= call["sent_s"] + 2 * self.look_s and not call["candidates"]:
                 return "no search has worked"
         own = self.made.of_marker().get(marker_of(event), [])

@@ -100,6 +100,8 @@ class FaultLog:
     counts: Counter[str]
     note: Callable[[str], None]
     healed: bool = False
+    is_down: bool = False
+    """Whether nothing listens where the service was."""
     failed_queries_s: list[float] = field(default_factory=list)
     """When a query failed, by the injected clock's wall time."""
     asked_late_s: dict[float, float] = field(default_factory=dict)

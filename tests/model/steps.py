@@ -175,10 +175,12 @@ def service_goes(world: World, draw: Draw) -> None:
     """Nothing listens, or does again."""
     if often(draw, 50):
         world.counts["service down"] += 1
+        world.faults.is_down = True
         world.emulator.down()
         world.note("service down")
     else:
         world.note("service up")
+        world.faults.is_down = False
         world.emulator.up()
 
 

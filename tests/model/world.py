@@ -186,6 +186,7 @@ class World:
         known |= call
         if key.startswith("call/"):
             known |= {"candidates": after["candidates"], "closed_s": after["closed_s"]}
+            self.faults.failed_queries_s += [self.clock.now_s()] if self.faults.is_down else []
 
     def _sent(self, call: Call, _: Outcome) -> None:
         """What is sent is the lane's call, and asks for what its events say now; told from another thread."""
@@ -270,6 +271,7 @@ class World:
             return None
         self.told.note(report.results)
         self.second_tasks += report.second_tasks
+        self.faults.failed_queries_s += [self.clock.now_s() for _ in report.failed_queries]
         if frame.clean:
             self._check_swept(report, frame, before)
             at_work = "lease/sweep" in frame.changed and self.clock.now_s() - began_s < left_s / 3
