@@ -77,6 +77,8 @@ FOR_EVER: Mapping[str, Fault] = {
     "NoPermission for ever": Refuse(403, "NoPermission"),
 }
 """What strikes one target, task type or route whenever it is asked for; it does not heal."""
+OF_A_TYPE = frozenset({"NoPermission for ever"})
+"""What is answered for the whole type alike; it never is for one target."""
 BEYOND_THE_LOOK: Mapping[str, Fault] = {
     "task 200 s late": LateTask(200),
     "task 400 s late": LateTask(400),

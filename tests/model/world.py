@@ -69,6 +69,8 @@ class Temper:
     foreign_tasks: bool = False
     clocks_apart: bool = False
     index_lag_writes: int = 0
+    haunted: bool = False
+    newer_versions: bool = False
 
 
 class ModelApp(App):
@@ -353,6 +355,7 @@ class World:
         self.seam.index_lag_writes = 0
         self.serve_newer()
         self.emulator.up()
+        self.faults.is_down = False
         self._calm()
         for pause_s in HEALING_PAUSES_S:
             self.clock.advance(pause_s)
