@@ -414,8 +414,8 @@ def _wire(request: Body) -> tuple[str, str, str, str]:
 
 
 def marker_of(event: Body) -> str:
-    """The event's own marker: the first in its request."""
-    return markers(json.dumps(event["request"]["Param"]))[0]
+    """The event's own marker: the first in its request; empty where it was rejected before it had one."""
+    return next(iter(markers(json.dumps(event["request"]["Param"]))), "")
 
 
 def by_kind(bodies: Mapping[str, Body], kind: str) -> dict[str, Body]:

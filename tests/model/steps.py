@@ -252,7 +252,7 @@ def haunted_for_ever(world: World, draw: Draw) -> None:
     strikes: Mapping[str, Strikes] = {
         "target": lambda _, theirs: theirs == marker,
         "type": lambda theirs, _: theirs == task_type,
-        "route": lambda _, theirs: world.routes_of.get(theirs) == route,
+        "route": lambda _, theirs: world.routes_of.get(theirs, "") == route,
     }
     world.note(f"haunted: {name}, {what} of {marker}, {task_type}, {route}")
     world.haunted.haunts.append(Haunt(f"one {what}: {name}", FOR_EVER[name], strikes[what]))

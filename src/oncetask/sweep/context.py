@@ -179,7 +179,8 @@ class Context:
         try:
             return self.ledger.task(task_id)
         except DamagedRecord as error:
-            self.report.damaged_keys.append(error.key)
+            keys = self.report.newer_keys if self.ledger.is_newer(error.key) else self.report.damaged_keys
+            keys.append(error.key)
             return self.ledger.claim_task(
                 TaskRecord(
                     task_id=task_id,
