@@ -76,7 +76,7 @@ def main() -> None:
     began_s = time.monotonic()
     number = 0
     while time.monotonic() - began_s < arguments.seconds and len(sums.broken) < arguments.most_broken:
-        _play(arguments.seed, number, sums)
+        play(arguments.seed, number, sums)
         number += 1
     _print(sums, time.monotonic() - began_s)
     for world, why in sums.broken:
@@ -93,7 +93,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _play(seed: int, number: int, sums: Sums) -> None:
+def play(seed: int, number: int, sums: Sums) -> None:
+    """One world, from its first step to its books, into the sums."""
     draw = Seeded(seed, number)
     with World(steps.temper(draw)) as world:
         try:

@@ -111,7 +111,8 @@ class Told:
 class World:
     """Everything that one run needs; to be closed."""
 
-    def __init__(self, temper: Temper) -> None:
+    def __init__(self, temper: Temper, made: Callable[[FakeClock], Store] | None = None) -> None:
+        """`made`: another store than the temper's."""
         self.temper = temper
         self.clock = FakeClock()
         self.counts: Counter[str] = Counter()
@@ -138,7 +139,7 @@ class World:
             Emulator(clock=self.service_now_s, always=self.haunted, watch=self._sent)
         )
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        self._inner = self._store()
+        self._inner = self._store() if made is None else made(self.clock)
         self._apps = [self._app() for _ in range(MOST_NESTED + 1)]
         self.note_clocks()
 
