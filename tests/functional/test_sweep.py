@@ -25,7 +25,7 @@ from oncetask.clock import Deadline
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Lease, event_key, lane_key, task_key
+from oncetask.ledger.records import FORMAT, Lease, event_key, lane_key, task_key
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status, results_document
 from oncetask.submit.report import Limits, Report
@@ -730,6 +730,19 @@ def test_a_lost_call_of_a_newer_versions_event_is_left_to_that_version(world: Wo
     assert report.newer_keys == ["event/webhook:agents:a"] * len(report.newer_keys)
     assert report.newer_keys
     assert world.event("a").task_id == world.emulator.tasks[0].task_id
+
+
+def test_a_task_whose_event_is_a_newer_versions_is_followed_until_that_is_told(world: World) -> None:
+    """Else the event would be `created` for ever."""
+    world.record(world.draft("a"))
+    world.sweep()
+    as_newer(world, "event/webhook:agents:a")
+
+    world.sweep_after(60, 60)
+    as_ours(world, "event/webhook:agents:a")
+    world.sweep_after(60)
+
+    assert world.statuses("a") == [Status.FINISHED]
 
 
 def test_a_task_that_only_a_newer_version_knows_ends_no_sweep(world: World) -> None:

@@ -94,7 +94,7 @@ def checked_write(key: str, before: Body | None, after: Body | None, calls: Mapp
     kind = key.partition("/")[0]
     if kind == "event" and after is not None:
         _check_served(after, calls)
-        if before is not None:
+        if before is not None and before != after:
             _check_event_change(before, after)
     if kind == "task" and before is not None and after is not None:
         same = before["call_id"] == after["call_id"] or before["is_candidate"]
@@ -294,6 +294,8 @@ class Audit:
             for task in self.made.tasks
             if task.type == task_type and task not in own and first_s - 10 <= task.created_s <= closed_s + 10
         ]
+        if call["earlier"] and others and task_type not in DESCRIBED_TYPES:
+            return "sent again, and the type's last task came since the first sending"
         return self._why_others_hide_it(others, first_s)
 
     def _why_others_hide_it(self, others: list[Task], first_s: float) -> str | None:

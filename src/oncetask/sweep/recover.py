@@ -55,11 +55,7 @@ def _is_released(context: Context, lane: Kept[Lane]) -> bool:
 
 
 def _is_for_newer(context: Context, call: Call) -> bool:
-    """Whether one of its events is a newer version's: to that one the call is left, or nobody would tell the
-    event of its task.
-    """
-    damaged_keys = context.ledger.read_events(call.event_ids).damaged_keys
-    newer_keys = [key for key in damaged_keys if context.ledger.is_newer(key)]
+    newer_keys = context.newer_keys(call.event_ids)
     context.report.newer_keys += newer_keys
     return bool(newer_keys)
 
