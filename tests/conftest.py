@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator
 from oncetask.app import App
@@ -13,10 +14,17 @@ from oncetask.settings import Settings
 type MakeApp = Callable[..., App]
 
 
+settings.register_profile("machine of any speed", deadline=None)
+settings.load_profile("machine of any speed")
+
+SOAKED = "test_soak.py"
+"""Ten seconds of the long book-keeping, for every change."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Other people's programs, and the long book-keeping, are `slow`: for `make check`, not `make test`."""
     for item in items:
-        if item.path.parent.name in {"e2e", "model"}:
+        if item.path.parent.name in {"e2e", "model"} and item.path.name != SOAKED:
             item.add_marker(pytest.mark.slow)
 
 

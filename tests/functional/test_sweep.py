@@ -25,7 +25,7 @@ from oncetask.clock import Deadline
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Lease, event_key, lane_key, task_key
+from oncetask.ledger.records import FORMAT, Lease, event_key, lane_key, task_key
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status, results_document
 from oncetask.submit.report import Limits, Report
@@ -696,6 +696,68 @@ def test_a_newer_versions_record_is_left_alone(world: World, key: str) -> None:
     world.sweep_after(60, 60)
 
     assert store.get(key) == newer
+
+
+def as_newer(world: World, key: str) -> None:
+    """A newer version of the code has the record."""
+    store = world.ledger.store
+    row = store.get(key)
+    assert row is not None
+    body = json.dumps(json.loads(row.body) | {"format": FORMAT + 1})
+    assert store.put(row._replace(version="newer", body=body), replacing=row.version)
+
+
+def as_ours(world: World, key: str) -> None:
+    """It has this version's form again."""
+    store = world.ledger.store
+    row = store.get(key)
+    assert row is not None
+    body = json.dumps(json.loads(row.body) | {"format": FORMAT})
+    assert store.put(row._replace(version="ours", body=body), replacing=row.version)
+
+
+def test_a_lost_call_of_a_newer_versions_event_is_left_to_that_version(world: World) -> None:
+    """Else its task would be nobody's, and the event never told."""
+    world.emulator.script(ResetAfter())
+    world.record(world.draft("a"))
+    world.sweep()
+    as_newer(world, "event/webhook:agents:a")
+
+    report = world.sweep_after(400, 60)
+    as_ours(world, "event/webhook:agents:a")
+    world.sweep_after(60)
+
+    assert report.newer_keys == ["event/webhook:agents:a"] * len(report.newer_keys)
+    assert report.newer_keys
+    assert world.event("a").task_id == world.emulator.tasks[0].task_id
+
+
+def test_a_task_whose_event_is_a_newer_versions_is_followed_until_that_is_told(world: World) -> None:
+    """Else the event would be `created` for ever."""
+    world.record(world.draft("a"))
+    world.sweep()
+    as_newer(world, "event/webhook:agents:a")
+
+    world.sweep_after(60, 60)
+    as_ours(world, "event/webhook:agents:a")
+    world.sweep_after(60)
+
+    assert world.statuses("a") == [Status.FINISHED]
+
+
+def test_a_task_that_only_a_newer_version_knows_ends_no_sweep(world: World) -> None:
+    """Neither where its call is settled, nor where another's answer is searched for."""
+    world.emulator.script(None, ResetBefore())
+    world.record(world.draft("a"))
+    world.sweep()
+    as_newer(world, f"task/{world.emulator.tasks[0].task_id}")
+    world.record(world.draft("b"))
+    world.sweep()
+
+    world.sweep_after(70, 60, 60)
+
+    assert world.event("b").lost_calls
+    assert world.emulator.tasks[0].task_id == world.event("a").task_id
 
 
 # -- deaths, failures and rivals, at every write ---------------------------------------------------

@@ -21,6 +21,7 @@ from local.emulator import (
 )
 from local.emulator.answers import accepted
 from local.emulator.faults import Operation, Outcome
+from tests.model.deliveries import markers
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ FOR_EVER: Mapping[str, Fault] = {
     "NoPermission for ever": Refuse(403, "NoPermission"),
 }
 """What strikes one target, task type or route whenever it is asked for; it does not heal."""
+OF_A_TYPE = frozenset({"NoPermission for ever"})
+"""What is answered for the whole type alike; it never is for one target."""
 BEYOND_THE_LOOK: Mapping[str, Fault] = {
     "task 200 s late": LateTask(200),
     "task 400 s late": LateTask(400),
@@ -99,6 +102,10 @@ class FaultLog:
     counts: Counter[str]
     note: Callable[[str], None]
     healed: bool = False
+    is_down: bool = False
+    """Whether nothing listens where the service was."""
+    failed_queries_s: list[float] = field(default_factory=list)
+    """When a query failed, by the injected clock's wall time."""
     asked_late_s: dict[float, float] = field(default_factory=dict)
     """When a late task comes to exist, to when it was asked for; both by the service's clock."""
 
@@ -121,18 +128,24 @@ class Injected:
             return accepted(operation.run())
         self.log.counts[self.name] += 1
         self.log.note(f"answered: {self.name}, lasting {self.lasts_s} s")
+        if self.name in QUERY_FAULTS:
+            self.log.failed_queries_s.append(self.log.clock.now_s())
         outcome = self.fault.strike(operation)
         self.log.clock.advance(self.lasts_s)
         return outcome
 
 
+type Strikes = Callable[[str, str], bool]
+"""Whether a fault strikes what asks for a task of that type with that marker."""
+
+
 @dataclass(frozen=True, slots=True)
 class Haunt:
-    """A fault that strikes every create of which that is true."""
+    """A fault that strikes every create for one target, task type or route."""
 
     name: str
     fault: Fault
-    strikes: Callable[[Mapping[str, str]], bool]
+    strikes: Strikes
 
 
 @dataclass(slots=True)
@@ -143,14 +156,19 @@ class Haunted:
     haunts: list[Haunt] = field(default_factory=list)
     arrives: bool = True
 
+    def strikes_marker(self, task_type: str, marker: str) -> bool:
+        """Whether any of them strikes an event."""
+        return any(haunt.strikes(task_type, marker) for haunt in self.haunts)
+
     def strike(self, operation: Operation) -> Outcome:
         parameters: Mapping[str, str] = operation.call.parameters  # type: ignore[attr-defined]
-        haunt = next((haunt for haunt in self.haunts if haunt.strikes(parameters)), None)
-        if haunt is None:
-            return accepted(operation.run())
-        self.log.counts[haunt.name] += 1
-        self.log.note(f"answered: {haunt.name}")
-        return haunt.fault.strike(operation)
+        task_type, param = parameters.get("TaskType", ""), parameters.get("Param", "")
+        for haunt in self.haunts:
+            if any(haunt.strikes(task_type, marker) for marker in markers(param)):
+                self.log.counts[haunt.name] += 1
+                self.log.note(f"answered: {haunt.name}")
+                return haunt.fault.strike(operation)
+        return accepted(operation.run())
 
 
 @dataclass(frozen=True, slots=True)

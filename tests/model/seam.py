@@ -20,6 +20,7 @@ from oncetask.ledger.records import (
     LostCall,
     Record,
     RouteNames,
+    Served,
     SignedBytes,
     TaskRecord,
 )
@@ -139,8 +140,8 @@ class Seam:
         self._show(lag_writes=0)
 
     def index(self, queue: str) -> list[tuple[str, str]]:
-        """`(due, key)` of a queue as the lagging index has it: rows that are closed are still there, rows
-        that are open not yet, and a younger write may show before an older one of another key.
+        """`(due, key)` of a queue as the lagging index has it: rows that are closed are still there, rows that
+        are open not yet, and a younger write may show before an older one of another key.
         """
         self._show(lag_writes=self.index_lag_writes)
         return sorted((due, key) for key, (where, due) in self._index.items() if where == queue)
@@ -266,10 +267,12 @@ def body_of(row: Row) -> Body:
     """The record with all its fields, whatever of them is stored."""
     kind = KINDS[row.key.partition("/")[0]]
     document = json.loads(row.body)
-    known = kind.model_validate(
-        {name: document[name] for name in document if name in kind.model_fields} | {"format": FORMAT}
-    )
-    return known.model_dump(mode="json", by_alias=True)
+    ours = {name: document[name] for name in document if name in kind.model_fields} | {"format": FORMAT}
+    body = kind.model_validate_json(json.dumps(ours)).model_dump(mode="json", by_alias=True)
+    for holder in (body, body.get("call") or {}):
+        if "events" in holder:
+            holder["events"] = [Served(*served)._asdict() for served in holder["events"]]
+    return body
 
 
 def write_name(key: str, row: Row | None, before: Body | None) -> str:

@@ -21,6 +21,10 @@ STEPS = (5, 70)
 """Fewest and most steps of a world, before it is healed."""
 
 
+TOLD_CHARS = 900
+"""Of why a world is broken."""
+
+
 class Seeded:
     """Choices by a seed."""
 
@@ -72,11 +76,11 @@ def main() -> None:
     began_s = time.monotonic()
     number = 0
     while time.monotonic() - began_s < arguments.seconds and len(sums.broken) < arguments.most_broken:
-        _play(arguments.seed, number, sums)
+        play(arguments.seed, number, sums)
         number += 1
     _print(sums, time.monotonic() - began_s)
     for world, why in sums.broken:
-        print(f"\nBROKEN  python -m tests.model.soak --seed {arguments.seed} --world {world}\n  {why[:600]}")
+        print(f"\nBROKEN  python -m tests.model.soak --seed {arguments.seed} --world {world}\n  {why}")
     sys.exit(bool(sums.broken))
 
 
@@ -89,7 +93,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _play(seed: int, number: int, sums: Sums) -> None:
+def play(seed: int, number: int, sums: Sums) -> None:
+    """One world, from its first step to its books, into the sums."""
     draw = Seeded(seed, number)
     with World(steps.temper(draw)) as world:
         try:
@@ -99,9 +104,9 @@ def _play(seed: int, number: int, sums: Sums) -> None:
             world.heal()
             world.audit()
         except Violation as violation:
-            sums.broken.append((number, str(violation)))
+            sums.broken.append((number, str(violation)[:TOLD_CHARS]))
         except Exception:  # noqa: BLE001 - whatever the code raised, its world is named
-            sums.broken.append((number, traceback.format_exc()))
+            sums.broken.append((number, traceback.format_exc()[-TOLD_CHARS:]))
         sums.take_in(world)
 
 

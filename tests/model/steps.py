@@ -1,6 +1,6 @@
 """The steps of a world, each drawn from choices: by Hypothesis, which makes them small, or by a seed."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from local.clocks import NOW_S
@@ -14,10 +14,22 @@ from tests.model.deliveries import (
     Coming,
     Item,
 )
-from tests.model.faults import BEYOND_THE_LOOK, CREATE_FAULTS, QUERY_FAULTS, SILENT, Injected, Late
+from tests.model.faults import (
+    BEYOND_THE_LOOK,
+    CREATE_FAULTS,
+    FOR_EVER,
+    OF_A_TYPE,
+    QUERY_FAULTS,
+    SILENT,
+    Haunt,
+    Injected,
+    Late,
+    Strikes,
+)
 from tests.model.seam import Fail, Interruption, Kill, Pause
 from tests.model.world import SHORT_READ_MS, USUAL_READ_MS, Temper, World
 
+MOST_HAUNTS = 2
 FOREIGN_TYPES = ("CLIENT_PROBLEM_CHECK", *INLINE_TYPES)
 
 
@@ -44,7 +56,9 @@ def temper(draw: Draw) -> Temper:
         beyond_the_look=often(draw, 25),
         foreign_tasks=often(draw, 30),
         clocks_apart=often(draw, 25),
-        index_lag_writes=draw.one_of((0, 0, 0, 4)),
+        index_lag_writes=draw.one_of((0, 0, 0, 4, 12)),
+        haunted=often(draw, 40),
+        newer_versions=often(draw, 25),
     )
 
 
@@ -63,7 +77,7 @@ def delivery(world: World, draw: Draw) -> None:
 
 def _come(world: World, draw: Draw, route: str | None) -> None:
     most = 1 if route in ONE_ITEM_ROUTES else 4
-    items = tuple(_item(world, draw) for _ in range(draw.whole(1, most)))
+    items = tuple(_item(world, draw, route) for _ in range(draw.whole(1, most)))
     if route in OWN_ID_ROUTES and often(draw, 10):
         items = (*items, items[0])
     coming = Coming(len(world.came), route, items, has_delivery_id=often(draw, 60))
@@ -74,10 +88,12 @@ def _come(world: World, draw: Draw, route: str | None) -> None:
     world.bring(coming, _left_s(draw), interruptions(world, draw))
 
 
-def _item(world: World, draw: Draw) -> Item:
+def _item(world: World, draw: Draw, route: str | None) -> Item:
     world.markers_made += 1
+    marker = f"m{world.markers_made}"
+    world.routes_of[marker] = route
     hosts = tuple(f"h{draw.whole(1, 3)}" for _ in range(draw.one_of((0, 0, 1))))
-    return Item(f"m{world.markers_made}", hosts, draw.one_of(INLINE_TYPES))
+    return Item(marker, hosts, draw.one_of(INLINE_TYPES))
 
 
 def again(world: World, draw: Draw) -> None:
@@ -105,9 +121,9 @@ def _left_s(draw: Draw) -> float:
 
 def interruptions(world: World, draw: Draw) -> list[Interruption]:
     """What befalls the next invocation."""
-    kinds: tuple[str, ...] = ("kill", "fail", "freeze")
+    kinds: tuple[str, ...] = ("kill", "fail", "answer lost")
     if world.may_nest():
-        kinds = ("kill", "fail", "pause", "freeze", "doubt")
+        kinds = (*kinds, "pause", "pause", "freeze", "answer lost, others at work")
     return [_interruption(world, draw, draw.one_of(kinds)) for _ in range(draw.one_of((0, 0, 1, 1, 2)))]
 
 
@@ -117,17 +133,27 @@ def _interruption(world: World, draw: Draw, kind: str) -> Interruption:
         return Kill(at_write, after)
     if kind == "fail":
         return Fail(at_write, after, operations=draw.one_of((1, 2, 5, 100)))
+    if kind == "answer lost":
+        return Fail(at_write, after=True, operations=1)
+    if kind == "pause":
+        return Pause(at_write, after, meanwhile=lambda: _others_work(world, draw))
     if kind == "freeze":
-        return Pause(at_write, after, lambda: world.clock.advance(draw.one_of((31, 120, 4000))), "frozen")
-    if kind == "doubt":
-        return Pause(at_write, after, lambda: _others_work(world, draw), "answer lost", in_doubt=after)
-    return Pause(at_write, after, meanwhile=lambda: _others_work(world, draw))
+        return Pause(at_write, after, lambda: _others_go_on(world, draw), name="frozen past its claims")
+    return Pause(at_write, after=True, meanwhile=lambda: _others_work(world, draw), in_doubt=True)
 
 
 def _others_work(world: World, draw: Draw) -> None:
     world.clock.advance(draw.one_of((0, 0, 1, 6, 25, 70, 200)))
     if len(world.seam.frames) <= 2:
         draw.one_of((sweep, sweep, tick, delivery, again))(world, draw)
+
+
+def _others_go_on(world: World, draw: Draw) -> None:
+    """A process wakes after its claims and its lease have ended, and after others have worked."""
+    for seconds in (draw.one_of((70, 200, 4000)), draw.one_of((1, 31, 400))):
+        world.clock.advance(seconds)
+        if world.may_nest():
+            world.sweep(60.0)
 
 
 # -- what happens outside -------------------------------------------------------------------------
@@ -181,10 +207,12 @@ def service_goes(world: World, draw: Draw) -> None:
     """Nothing listens, or does again."""
     if often(draw, 50):
         world.counts["service down"] += 1
+        world.faults.is_down = True
         world.emulator.down()
         world.note("service down")
     else:
         world.note("service up")
+        world.faults.is_down = False
         world.emulator.up()
 
 
@@ -213,6 +241,35 @@ def queries_go_wrong(world: World, draw: Draw) -> None:
     world.emulator.script(Injected(name, QUERY_FAULTS[name], world.faults, 0), action=action)
 
 
+def haunted_for_ever(world: World, draw: Draw) -> None:
+    """A fault strikes one target, task type or route from now on, also when all else is healed."""
+    if not world.temper.haunted or not world.routes_of or len(world.haunted.haunts) >= MOST_HAUNTS:
+        return
+    what = draw.one_of(("target", "type", "route"))
+    names = [name for name in FOR_EVER if what == "type" or name not in OF_A_TYPE]
+    name, marker = draw.one_of(names), draw.one_of(tuple(world.routes_of))
+    task_type, route = draw.one_of(FOREIGN_TYPES), world.routes_of[marker]
+    strikes: Mapping[str, Strikes] = {
+        "target": lambda _, theirs: theirs == marker,
+        "type": lambda theirs, _: theirs == task_type,
+        "route": lambda _, theirs: world.routes_of.get(theirs, "") == route,
+    }
+    world.note(f"haunted: {name}, {what} of {marker}, {task_type}, {route}")
+    world.haunted.haunts.append(Haunt(f"one {what}: {name}", FOR_EVER[name], strikes[what]))
+
+
+def newer_version(world: World, draw: Draw) -> None:
+    """A newer version of the code writes a record; or all of its are as they were."""
+    open_keys = [key for key in world.seam.bodies if key.startswith(("event/", "lane/", "task/", "call/"))]
+    if world.seam.newer:
+        world.serve_newer()
+    elif open_keys and world.temper.newer_versions:
+        key = draw.one_of(open_keys)
+        world.note(f"a newer version has {key}")
+        world.counts[f"newer version's {key.partition('/')[0]}"] += 1
+        world.make_newer(key)
+
+
 def _create_fault(world: World, draw: Draw) -> Fault:
     faults = {**CREATE_FAULTS, **(BEYOND_THE_LOOK if world.temper.beyond_the_look else {})}
     slow = world.temper.read_timeout_ms == SHORT_READ_MS
@@ -237,6 +294,8 @@ STEPS: tuple[Step, ...] = (
     service_goes,
     foreign_task,
     clock_steps,
+    haunted_for_ever,
+    newer_version,
 )
 """Every kind of step."""
 

@@ -14,7 +14,7 @@ from tests.model.world import World
 SHORT = settings(
     derandomize=True,
     deadline=None,
-    max_examples=50,
+    max_examples=45,
     stateful_step_count=30,
     phases=[Phase.generate],  # a world's story tells more than minutes of making it smaller
     suppress_health_check=[HealthCheck.too_slow],

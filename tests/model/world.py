@@ -4,6 +4,7 @@ Three clocks: the injected one, which is also the processes' wall clock; the ser
 it but does not step; and the real one, which signatures need.
 """
 
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -15,12 +16,13 @@ from types import TracebackType
 from typing import Self
 
 from local.clocks import NOW_S, FakeClock
-from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
+from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Call, Emulator
+from local.emulator.faults import Outcome
 from oncetask.app import App
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Served
+from oncetask.ledger.records import FORMAT
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Store
 from oncetask.models import Result, Status
@@ -28,17 +30,28 @@ from oncetask.settings import Settings
 from oncetask.submit.call import Caller
 from oncetask.sweep.context import SweepReport
 from tests.model import books
-from tests.model.books import Apart, Audit, Body, Made, by_kind, recorded, reported, require
+from tests.model.books import (
+    Apart,
+    Audit,
+    Body,
+    Made,
+    Violation,
+    by_kind,
+    recorded,
+    reported,
+    require,
+)
 from tests.model.deliveries import ROUTES, TOKEN, Coming, markers
-from tests.model.faults import FaultLog
+from tests.model.faults import FaultLog, Haunted
+from tests.model.liveness import Ends, left_behind
 from tests.model.seam import Frame, Interruption, Killed, Seam, SeamStore
 
 LOOK_S = 180
 MOST_NESTED = 2
 LONG_S = 60.0
 """An invocation that has time for everything, unless a call lasts long."""
-HEALING_SWEEPS = 120
-"""The last waits after five calls in vain, and every search between them, are over by then."""
+HEALING_PAUSES_S = (*(61.0,) * 40, *(305.0,) * 12, *(950.0,) * 60)
+"""Between the sweeps of a healed world: longer than five sendings in vain, their searches and their waits."""
 NEVER_ENDING = 3
 """So many tasks of a healed world may go on without an end."""
 
@@ -56,6 +69,8 @@ class Temper:
     foreign_tasks: bool = False
     clocks_apart: bool = False
     index_lag_writes: int = 0
+    haunted: bool = False
+    newer_versions: bool = False
 
 
 class ModelApp(App):
@@ -71,7 +86,9 @@ class ModelApp(App):
 
     @cached_property
     def caller(self) -> Caller:
-        return Caller(self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds)
+        return Caller(
+            self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds
+        )
 
 
 @dataclass(slots=True)
@@ -94,7 +111,8 @@ class Told:
 class World:
     """Everything that one run needs; to be closed."""
 
-    def __init__(self, temper: Temper) -> None:
+    def __init__(self, temper: Temper, made: Callable[[FakeClock], Store] | None = None) -> None:
+        """`made`: another store than the temper's."""
         self.temper = temper
         self.clock = FakeClock()
         self.counts: Counter[str] = Counter()
@@ -106,15 +124,22 @@ class World:
         self.came: list[Coming] = []
         self.markers_made = 0
         self.comings = 0
-        self.calls: dict[str, Body] = {}
-        self.failed_queries_s: list[float] = []
         self.second_tasks = 0
         self.limits: Counter[str] = Counter()
         self.story: list[str] = []
+        self.calls: dict[str, Body] = {}
+        """Every call that was ever written down, as it was written last, by its id."""
+        self.routes_of: dict[str, str | None] = {}
+        """Marker to the route that brought it."""
+        self.broken_when_sent: list[Violation] = []
+        self.haunted = Haunted(self.faults)
+        self.ends = Ends(LOOK_S)
         self._stack = ExitStack()
-        self.emulator = self._stack.enter_context(Emulator(clock=self.service_now_s))
+        self.emulator = self._stack.enter_context(
+            Emulator(clock=self.service_now_s, always=self.haunted, watch=self._sent)
+        )
         self._folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory()))
-        self._inner = self._store()
+        self._inner = self._store() if made is None else made(self.clock)
         self._apps = [self._app() for _ in range(MOST_NESTED + 1)]
         self.note_clocks()
 
@@ -147,26 +172,43 @@ class World:
 
     @property
     def owners(self) -> dict[str, Body]:
-        """Task id to whose it is."""
+        """Task id to its owner."""
         return by_kind(self.seam.bodies, "task")
 
     def written(self, key: str, before: Body | None, after: Body | None) -> None:
         self.note(f"wrote {key} {books.told_shortly(key, after)}")
-        if after is not None:
-            self._note_call(key, before, after)
+        require(key not in self.seam.newer, "a newer version's record is left alone", key)
+        self._know_call(key, after)
         books.checked_write(key, before, after, self.calls)
 
-    def _note_call(self, key: str, before: Body | None, after: Body) -> None:
-        """A call lives in its lane, and then, if it was lost, in a record of its own."""
-        call = after["call"] if key.startswith(("lane/", "call/")) else None
-        if call is None:
+    def _know_call(self, key: str, after: Body | None) -> None:
+        call = after.get("call") if after is not None and key.startswith(("lane/", "call/")) else None
+        if after is None or call is None:
             return
-        call["events"] = [dict(zip(Served._fields, served, strict=True)) for served in call["events"]]
-        known = self.calls.get(call["call_id"], {"closed_s": None, "candidates": []})
-        closed = {name: after[name] for name in ("closed_s", "candidates")} if "closed_s" in after else {}
-        self.calls[call["call_id"]] = known | call | closed
-        if key.startswith("lane/") and (before is None or before["call"] is None):
-            books.check_call(call, self.events)
+        known = self.calls.setdefault(call["call_id"], {"candidates": [], "closed_s": None})
+        known |= call
+        if key.startswith("call/"):
+            known |= {"candidates": after["candidates"], "closed_s": after["closed_s"]}
+            self.faults.failed_queries_s += [self.clock.now_s()] if self.faults.is_down else []
+
+    def _sent(self, call: Call, _: Outcome) -> None:
+        """What is sent is the lane's call, and asks for what its events say now; told from another thread."""
+        if call.action != "GenerateOnceTask":
+            return
+        lane = self.seam.bodies.get(f"lane/{call.parameters.get('TaskType')}")
+        recorded_call = None if lane is None else lane["call"]
+        if recorded_call is None and self.temper.clocks_apart:
+            return
+        try:
+            require(recorded_call, "nothing is sent but under its lane", call.parameters)
+            if recorded_call is not None:
+                books.check_call(recorded_call, self.events)
+        except Violation as violation:
+            self.broken_when_sent.append(violation)
+
+    def is_haunted(self, event: Body) -> bool:
+        """Whether a fault strikes whatever asks for it, for ever."""
+        return self.haunted.strikes_marker(event["request"]["TaskType"], books.marker_of(event))
 
     def note(self, what: str) -> None:
         """One more line of the world's story."""
@@ -203,6 +245,8 @@ class World:
             return None, frame
         finally:
             self.seam.frames.pop()
+            for violation in self.broken_when_sent[:1]:
+                raise violation
 
     def bring(self, coming: Coming, left_s: float, interruptions: Sequence[Interruption] = ()) -> None:
         """A tick or a delivery, new or again."""
@@ -227,16 +271,16 @@ class World:
             lambda app: sweep.handle(app, app.deadline(int(left_s * 1000))), interruptions
         )
         if report is None:
-            self.failed_queries_s.append(self.clock.now_s())  # perhaps: it told nobody
             return None
         self.told.note(report.results)
         self.second_tasks += report.second_tasks
-        self.failed_queries_s += [self.clock.now_s()] * bool(report.failed_queries)
+        self.faults.failed_queries_s += [self.clock.now_s() for _ in report.failed_queries]
         if frame.clean:
             self._check_swept(report, frame, before)
             at_work = "lease/sweep" in frame.changed and self.clock.now_s() - began_s < left_s / 3
-            if at_work and left_s >= LONG_S and not self.temper.index_lag_writes:
-                self._check_nothing_due_is_left(report, began_s)
+            if at_work and left_s >= LONG_S and self._is_plain():
+                left_behind(report, self.events, by_kind(self.seam.bodies, "lane"), began_s)
+                self.ends.swept(self.events.values(), began_s)
         return report
 
     # -- what holds after a clean one -----------------------------------------------------------------
@@ -256,6 +300,10 @@ class World:
 
     def _check_told(self, result: Result, before: Body | None, after: Body) -> None:
         shown = (result, books.brief(before), books.brief(after))
+        if f"event/{result.event_id}" in self.seam.newer:
+            unread = result.error is not None and result.error.code == "RecordDamaged"
+            require(unread, "what only a newer version can read is told as such", *shown)
+            return
         if before is None or books.frees_its_id(before):
             require(reported(result) == recorded(after), "a result is what is recorded", *shown)
         elif result.status is Status.REJECTED:
@@ -287,25 +335,13 @@ class World:
             require(reported(result) == recorded(event), "a result is what is recorded", *shown)
         self._check_gauges(report)
 
-    def _check_nothing_due_is_left(self, report: SweepReport, began_s: float) -> None:
-        """Whoever is not told to stop asks for everything that was due and may be asked for; the parts of a
-        refused group wait for the next sweep.
-        """
-        if any(_stops(result) for result in report.results):
-            return
-        taken = by_kind(self.seam.bodies, "lane")
-        left = [
-            event
-            for event in self.events.values()
-            if event["status"] == "pending"
-            and event["due_s"] <= began_s
-            and event["part"] is None
-            and event["request"]["TaskType"] not in taken
-        ]
-        require(not left, "a sweep leaves nothing that is due", *map(books.brief, left))
+    def _is_plain(self) -> bool:
+        """Nobody else is at work, the index shows everything, and the clocks go alike: nothing excuses."""
+        is_odd = self.temper.index_lag_writes or self.temper.clocks_apart or self.seam.newer
+        return not self.seam.frames and not is_odd
 
     def _check_gauges(self, report: SweepReport) -> None:
-        if self.temper.index_lag_writes:
+        if self.temper.index_lag_writes or self.seam.newer:
             return
         waiting = [event for event in self.events.values() if books.waits(event)]
         running = [task for task in self.owners.values() if books.runs(task)]
@@ -322,14 +358,36 @@ class World:
         """Every trouble ends, and time and sweeps enough pass."""
         self.faults.healed = True
         self.seam.index_lag_writes = 0
+        self.serve_newer()
         self.emulator.up()
+        self.faults.is_down = False
         self._calm()
-        for number in range(HEALING_SWEEPS):
-            self.clock.advance(61 if number < HEALING_SWEEPS // 2 else 950)
+        for pause_s in HEALING_PAUSES_S:
+            self.clock.advance(pause_s)
             self.sweep()
             if not self._is_at_work():
                 break
         self.note_clocks()
+
+    def make_newer(self, key: str) -> None:
+        """A newer version of the code has the record from now on."""
+        if self._rewritten(key, FORMAT + 1):
+            self.seam.newer.add(key)
+
+    def serve_newer(self) -> None:
+        """The newer versions are gone, and what they held is as it was."""
+        keys, self.seam.newer = self.seam.newer, set()
+        for key in sorted(keys):
+            self._rewritten(key, FORMAT)
+
+    def _rewritten(self, key: str, number: int) -> bool:
+        row = self.seam.row(key)
+        body = json.dumps(json.loads(row.body) | {"format": number})
+        again = row._replace(version=f"{row.version}.{number}", body=body)
+        done = self._inner.put(again, replacing=row.version)
+        if done:
+            self.seam.see(key, again)
+        return done
 
     def _calm(self) -> None:
         usual, behaviour = Behaviour(), self.emulator.behaviour
@@ -340,10 +398,16 @@ class World:
             self.emulator.finish(task.task_id)
 
     def _is_at_work(self) -> bool:
-        waiting = [e for e in self.events.values() if books.waits(e) and books.code(e) != "Ambiguous"]
+        waiting = [
+            event
+            for event in self.events.values()
+            if books.waits(event)
+            and books.code(event) != "Ambiguous"
+            and not (event["status"] == "pending" and self.is_haunted(event))
+        ]
         ends = {task.task_id for task in self.emulator.tasks if task.end_state != "NEVER"}
-        running = [task_id for task_id, task in self.owners.items() if books.runs(task) and task_id in ends]
-        return bool(waiting or running)
+        running = [name for name, task in self.owners.items() if books.runs(task) and name in ends]
+        return bool(waiting or running or by_kind(self.seam.bodies, "lane"))
 
     def audit(self) -> Audit:
         """The books of the healed world. Raises Violation."""
@@ -358,8 +422,8 @@ class World:
             self.made(),
             self.apart,
             LOOK_S,
-            self.failed_queries_s,
-            lambda _: False,
+            self.faults.failed_queries_s,
+            self.is_haunted,
             self.limits,
         )
         audit.check()
@@ -384,10 +448,12 @@ class World:
 
     def _check_nothing_is_left(self) -> None:
         lanes = by_kind(self.seam.bodies, "lane")
-        require(not lanes, "every lane is released", lanes)
-        watched = [lost for lost in by_kind(self.seam.bodies, "call").values() if lost["watched_until_s"]]
+        require(not lanes, "every lane is given back", lanes)
         running = [task for task in self.owners.values() if books.runs(task)]
-        require(not watched and not running, "every call and task is closed", *watched[:3], *running[:3])
+        require(not running, "every task's record is closed", *running[:3])
+        lost = by_kind(self.seam.bodies, "call").values()
+        watched = [call for call in lost if call["watched_until_s"] is not None]
+        require(not watched, "every watch ends", *watched[:3])
 
     def _check_what_was_told(self) -> None:
         events = self.events
@@ -418,13 +484,6 @@ class World:
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
         }
         return ModelApp(Settings.from_environment(environment), self.clock, SeamStore(self._inner, self.seam))
-
-
-def _stops(result: Result) -> bool:
-    """Whether its answer tells a sweep to ask for no more."""
-    if result.response is not None and result.response.can_create is False:
-        return True
-    return result.status is Status.PENDING and result.error is not None
 
 
 def _event_ids(keys: Iterable[str]) -> list[str]:

@@ -30,7 +30,9 @@ from oncetask.ledger.rows import Kept, Read, Rows, is_newer
 from oncetask.ledger.store import Row, Store
 
 NOT_OURS = "newer"
-"""The version of a lease that only a newer version of this code can read: nothing is written over it."""
+"""The version of a lease, and the call of a task, that only a newer version of this code can read: nothing is
+written over it.
+"""
 
 RECORDED_WITHIN_S = 60.0
 """A delivery has recorded its events so long after its signed bytes, or never will."""
@@ -209,15 +211,18 @@ class Ledger:
 
     def claim_task(self, task: TaskRecord) -> TaskRecord:
         """Whose the task is: this record's call, unless another has it already. A mere candidate is anybody's
-        whose answer names it.
+        whose answer names it. A newer version's record is left alone, and is no call's that we know.
         """
         key = task_key(task.task_id)
-        kept, _ = self._rows.put_if_free(
-            key,
-            task,
-            lambda kept: kept.is_candidate and not task.is_candidate,
-            damaged_is_free=True,
-        )
+        try:
+            kept, _ = self._rows.put_if_free(
+                key,
+                task,
+                lambda kept: kept.is_candidate and not task.is_candidate,
+                damaged_is_free=True,
+            )
+        except DamagedRecord:
+            return task.model_copy(update={"call_id": NOT_OURS})
         return kept.record
 
     def task(self, task_id: str) -> TaskRecord | None:

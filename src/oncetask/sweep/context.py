@@ -1,6 +1,6 @@
 """What all phases of one sweep share: its ledger, its time, and what it has changed so far."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -175,12 +175,20 @@ class Context:
             self.results[name] = damaged(name, self.now_s())
             self.open.waiting.pop(name, None)
 
+    def newer_keys(self, event_ids: Iterable[str]) -> list[str]:
+        """Those of the events' records that a newer version wrote. What concerns such an event is left to that
+        version as a whole, or nobody would tell the event.
+        """
+        damaged_keys = self.ledger.read_events(event_ids).damaged_keys
+        return [key for key in damaged_keys if self.ledger.is_newer(key)]
+
     def record_of(self, task_id: str) -> TaskRecord | None:
         """The task's record; one that is damaged is nobody's from now on."""
         try:
             return self.ledger.task(task_id)
         except DamagedRecord as error:
-            self.report.damaged_keys.append(error.key)
+            keys = self.report.newer_keys if self.ledger.is_newer(error.key) else self.report.damaged_keys
+            keys.append(error.key)
             return self.ledger.claim_task(
                 TaskRecord(
                     task_id=task_id,
