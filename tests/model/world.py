@@ -86,9 +86,7 @@ class ModelApp(App):
 
     @cached_property
     def caller(self) -> Caller:
-        return Caller(
-            self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds
-        )
+        return Caller(self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds)
 
 
 @dataclass(slots=True)

@@ -175,8 +175,8 @@ class Context:
             self.open.waiting.pop(name, None)
 
     def newer_keys(self, event_ids: Iterable[str]) -> list[str]:
-        """Those of the events' records that a newer version wrote. What concerns such an event is left to that
-        version as a whole, or nobody would tell the event.
+        """Those of the events' records that a newer version wrote. What concerns such an event is left to
+        that version as a whole, or nobody would tell the event.
         """
         damaged_keys = self.ledger.read_events(event_ids).damaged_keys
         return [key for key in damaged_keys if self.ledger.is_newer(key)]

@@ -82,8 +82,8 @@ def _awaits_details(context: Context, task: TaskRecord, progress: Progress) -> b
 
 
 def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) -> None:
-    """First its events, also those that a death left behind, and only then the task: as long as a newer version
-    has one of them, the task is met again.
+    """First its events, also those that a death left behind, and only then the task: as long as a newer
+    version has one of them, the task is met again.
     """
     now_s = context.now_s()
     served_by_id = {served.event_id: served for served in task.events}
