@@ -99,9 +99,8 @@ def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) 
             return event
         return event.moved(now_s, {"status": Status.FINISHED, "finish": finish(event), "settled_s": now_s})
 
-    for event_id in served_by_id:
-        context.change(event_id, finished)
-    if context.newer_keys(served_by_id):
+    changed = [context.change(event_id, finished) for event_id in served_by_id]
+    if None in changed and context.newer_keys(served_by_id):
         return
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))
     context.open.running.discard(task.task_id)
