@@ -53,6 +53,21 @@ def world(make_app: MakeApp, clock: FakeClock, emulator: Emulator) -> World:
     return World(make_app("", clock=clock), clock, emulator)
 
 
+def test_everything_ends_in_two_sweeps_also_where_an_answer_ends_the_asking(world: World) -> None:
+    """Nothing is asked where no connection comes about, and yet each route gives up what is past its end."""
+    names = [f"n{number}" for number in range(8)]
+    now_s = world.clock.now_s()
+    world.emulator.down()
+    for name in ("lasting", "longer", "longest"):
+        world.record(alone(world, name, route=name, give_up_s=now_s + DAY_S))
+    for name in names:
+        world.record(alone(world, name, route=f"r-{name}", give_up_s=now_s + HOUR_S))
+
+    world.sweep_after(HOUR_S, MINUTE_S)
+
+    assert world.statuses(*names) == [Status.FAILED] * len(names)
+
+
 def alone(world: World, name: str, **fields: object) -> Event:
     """An event that shares no task with others."""
     return world.draft(name, targets=f"inet-{name}", max_targets=1, **fields)

@@ -117,7 +117,7 @@ def _check_lane_change(before: Body, after: Body) -> None:
     same = was is None or (now is not None and was["call_id"] == now["call_id"])
     require(same, "one call of a type at a time", before, after)
     if was is not None and now is not None:
-        require(was["answer"] in {None} or was["answer"] == now["answer"], "an answer stands", was, now)
+        require(was["answer"] is None or was["answer"] == now["answer"], "an answer stands", was, now)
 
 
 def _check_event_change(before: Body, after: Body) -> None:
@@ -258,7 +258,9 @@ class Audit:
         left = event["status"] == "unknown" and code(event) == "Ambiguous"
         refused_for_ever = event["status"] == "pending" and self.haunted(event)
         require(
-            ended or left or refused_for_ever, "healed, everything ends or is left to the operator", brief(event)
+            ended or left or refused_for_ever,
+            "healed, everything ends or is left to the operator",
+            brief(event),
         )
         if code(event) == "Ambiguous":
             self._check_ambiguous(event)
@@ -276,14 +278,22 @@ class Audit:
 
     def _why_ambiguous(self, event: Body, call: Body) -> str | None:
         """Why nobody could tell whose a task is."""
-        task_type, first_s, closed_s = event["request"]["TaskType"], call["first_sent_s"], call["closed_s"]
-        if task_type == RUNS_ON_HOSTS:
+        if event["request"]["TaskType"] == RUNS_ON_HOSTS:
             return "it runs on hosts, and was searched for in vain"
         if len(event["lost_calls"]) >= MOST_LOST_CALLS:
             return "sent five times in vain"
-        if any(closed_s - 60 <= at_s <= closed_s + 60 for at_s in self.failed_queries_s):
-            if closed_s >= call["sent_s"] + 2 * self.look_s and not call["candidates"]:
-                return "no search has worked"
+        if self._no_search_has_worked(call):
+            return "no search has worked"
+        return self._why_not_told_apart(event, call)
+
+    def _no_search_has_worked(self, call: Body) -> bool:
+        closed_s = call["closed_s"]
+        has_failed = any(closed_s - 60 <= at_s <= closed_s + 60 for at_s in self.failed_queries_s)
+        is_late = closed_s >= call["sent_s"] + 2 * self.look_s
+        return has_failed and is_late and not call["candidates"]
+
+    def _why_not_told_apart(self, event: Body, call: Body) -> str | None:
+        task_type, first_s, closed_s = event["request"]["TaskType"], call["first_sent_s"], call["closed_s"]
         own = self.made.of_marker().get(marker_of(event), [])
         if any(task.created_s - call["sent_s"] > OWN_WINDOW_S for task in own):
             return "its task started late"

@@ -63,6 +63,7 @@ verify = {scheme = "bearer", secrets = ["env:TOKEN"]}
 
 [routes.probe]
 trigger = "webhook"
+expire_s = 900
 task_type = "IDC_PROBE_SCAN"
 submit = "sweep"
 param_from = {probe = "items[0].hosts[0]"}

@@ -140,8 +140,8 @@ class Seam:
         self._show(lag_writes=0)
 
     def index(self, queue: str) -> list[tuple[str, str]]:
-        """`(due, key)` of a queue as the lagging index has it: rows that are closed are still there, rows that
-        are open not yet, and a younger write may show before an older one of another key.
+        """`(due, key)` of a queue as the lagging index has it: rows that are closed are still there, rows
+        that are open not yet, and a younger write may show before an older one of another key.
         """
         self._show(lag_writes=self.index_lag_writes)
         return sorted((due, key) for key, (where, due) in self._index.items() if where == queue)

@@ -100,7 +100,7 @@ def _event(row: Row) -> Event:
 def test_every_result_arrives_in_order_and_none_is_invented(
     seed: int, results: str, receiver: Receiver
 ) -> None:
-    """The stream repeats, its shards overtake each other, and calls fail: at least once, in each event's order."""
+    """The stream repeats, shards overtake each other, calls fail: each comes, in its event's order."""
     clock, chance = FakeClock(), random.Random(seed)  # noqa: S311 - to be repeated, not to be secret
     changes = written_in_a_world(seed)
     app, shards = receiver.app(results, clock), shards_of(changes, clock.now_s())

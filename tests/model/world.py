@@ -86,9 +86,7 @@ class ModelApp(App):
 
     @cached_property
     def caller(self) -> Caller:
-        return Caller(
-            self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds
-        )
+        return Caller(self.ledger, lambda: self.security_center, self.clock, jitter=lambda seconds: seconds)
 
 
 @dataclass(slots=True)
@@ -452,8 +450,14 @@ class World:
         running = [task for task in self.owners.values() if books.runs(task)]
         require(not running, "every task's record is closed", *running[:3])
         lost = by_kind(self.seam.bodies, "call").values()
-        watched = [call for call in lost if call["watched_until_s"] is not None]
+        watched = [
+            one for one in lost if one["watched_until_s"] is not None and not self._is_asked_for_ever(one)
+        ]
         require(not watched, "every watch ends", *watched[:3])
+
+    def _is_asked_for_ever(self, lost: Body) -> bool:
+        events = [self.events[served["event_id"]] for served in lost["call"]["events"]]
+        return any(books.waits(event) and self.is_haunted(event) for event in events)
 
     def _check_what_was_told(self) -> None:
         events = self.events

@@ -82,10 +82,9 @@ def _awaits_details(context: Context, task: TaskRecord, progress: Progress) -> b
 
 
 def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) -> None:
-    """First its events, also those that a death left behind, and only then the task. As long as a newer
+    """First its events, also those that a death left behind, and only then the task: as long as a newer
     version has one of them, the task is met again.
     """
-    newer_before = len(context.report.newer_keys)
     now_s = context.now_s()
     served_by_id = {served.event_id: served for served in task.events}
 
@@ -101,9 +100,8 @@ def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) 
         return event.moved(now_s, {"status": Status.FINISHED, "finish": finish(event), "settled_s": now_s})
 
     # The task last: as long as it counts as running, a sweep that finds its end again tells the rest.
-    for event_id in served_by_id:
-        context.change(event_id, finished)
-    if len(context.report.newer_keys) > newer_before:
+    changed = [context.change(event_id, finished) for event_id in served_by_id]
+    if None in changed and context.newer_keys(served_by_id):
         return
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))
     context.open.running.discard(task.task_id)

@@ -1,7 +1,7 @@
 """The routes take turns: each gives up what is past its end, then has one call, until told to stop."""
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from oncetask.ledger.records import Event, LostCall
@@ -51,6 +51,7 @@ def take_turns(context: Context, queues: Sequence[RouteQueue], turns: dict[str, 
             continue  # nothing of the route can be asked for in this sweep
         divided += _parts(called)
         waiting.append(turn)
+    _end_what_is_past_its_end(context, waiting)
     # After everybody else: a poisonous target keeps nobody waiting while it is narrowed down.
     for group in groups(divided):
         if not _goes_on(context):
@@ -61,6 +62,13 @@ def take_turns(context: Context, queues: Sequence[RouteQueue], turns: dict[str, 
 
 def _goes_on(context: Context) -> bool:
     return not context.heeded.ended and context.is_in_time_to_write()
+
+
+def _end_what_is_past_its_end(context: Context, turns: Iterable[_Turn]) -> None:
+    """Of the routes whose turn did not come: no answer that ends the asking keeps an event past its end."""
+    for turn in turns:
+        if turn.groups is None and context.is_in_time_to_write():
+            _still_waiting(context, due_events(context, turn.queue))
 
 
 def _next_call(context: Context, turn: _Turn) -> Called | None:
