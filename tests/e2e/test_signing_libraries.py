@@ -18,6 +18,7 @@ from standardwebhooks import Webhook
 
 from local.cases import Case, documents
 from local.emulator import Emulator
+from local.events import json_delivery
 from local.expectations import outcome_of
 from local.tools import PROJECT
 from oncetask.app import App
@@ -56,15 +57,8 @@ def bodies() -> list[str]:
 
 
 def delivered(app: App, route: str, body: str, headers: dict[str, str]) -> tuple[int, dict[str, Any]]:
-    """Status and document that the sender gets from a function URL."""
-    event = {
-        "version": "2.0",
-        "rawPath": f"/webhooks/{route}",
-        "headers": {"content-type": "application/json", **headers},
-        "requestContext": {"http": {"method": "POST", "path": f"/webhooks/{route}"}},
-        "body": body,
-        "isBase64Encoded": False,
-    }
+    """Status and document that the sender gets from an HTTP API."""
+    event = json_delivery(route, body, headers)
     answer = webhook.handle(app, event, Deadline.after(30, app.clock)).reply().answer_to(event)
     return answer["statusCode"], json.loads(answer["body"])
 

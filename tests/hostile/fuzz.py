@@ -27,6 +27,7 @@ from urllib.parse import quote, urlencode
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
+from local import events
 from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Behaviour, Emulator
 from oncetask.app import App
 from oncetask.clock import Deadline
@@ -389,15 +390,8 @@ def _body_fields(sent: Sent, *, as_base64: bool) -> dict[str, Any]:
 
 def http_api(sent: Sent, *, as_base64: bool = False) -> dict[str, Any]:
     """API Gateway HTTP API, payload format 2.0."""
-    return {
-        "version": "2.0",
-        "routeKey": "POST /webhooks/{route}",
-        "rawPath": sent.path,
-        "rawQueryString": urlencode(sent.query),
-        "headers": dict(sent.headers),
-        "requestContext": {"stage": "$default", "http": {"method": sent.method, "path": sent.path}},
-        **_body_fields(sent, as_base64=as_base64),
-    }
+    event = events.http_api(sent.path, "", sent.headers, method=sent.method, query=urlencode(sent.query))
+    return event | _body_fields(sent, as_base64=as_base64)
 
 
 def function_url(sent: Sent) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from local.events import json_delivery
 from oncetask.app import App
 from oncetask.handlers import timer, webhook
 from oncetask.models import Result
@@ -147,16 +148,8 @@ class Coming:
         return common | {"route": self.route, "items": [item.document() for item in self.items]}
 
     def _delivery(self) -> dict[str, Any]:
-        path = f"/webhooks/{self.route}"
-        return {
-            "version": "2.0",
-            "rawPath": path,
-            "rawQueryString": "",
-            "headers": self._headers(),
-            "requestContext": {"http": {"method": "POST", "path": path}},
-            "body": json.dumps({"items": [item.document() for item in self.items]}),
-            "isBase64Encoded": False,
-        }
+        body = json.dumps({"items": [item.document() for item in self.items]})
+        return json_delivery(str(self.route), body, self._headers())
 
     def _headers(self) -> Mapping[str, str]:
         headers = {"content-type": "application/json", "authorization": f"Bearer {TOKEN}"}
