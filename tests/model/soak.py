@@ -45,6 +45,7 @@ class Sums:
     worlds: int = 0
     steps: int = 0
     comings: int = 0
+    sweeps: int = 0
     events: Counter[str] = field(default_factory=Counter)
     tasks: Counter[str] = field(default_factory=Counter)
     limits: Counter[str] = field(default_factory=Counter)
@@ -55,6 +56,7 @@ class Sums:
         """A world that was played to its end."""
         self.worlds += 1
         self.comings += world.comings
+        self.sweeps += world.sweeps
         self.limits += world.limits
         self.faults += world.counts
         for event in world.events.values():
@@ -135,6 +137,7 @@ def _line_of(event: books.Body) -> str:
 def _print(sums: Sums, seconds: float) -> None:
     faults = sums.faults.total()
     print(f"{sums.worlds} worlds, {sums.steps} steps, {sums.comings} ticks and deliveries in {seconds:.0f} s")
+    print(f"{sums.sweeps} sweeps, those of healing among them")
     print(f"{faults} faults, {faults / seconds:.0f} a second; broken worlds: {len(sums.broken)}")
     for title, counts in (
         ("events", sums.events),

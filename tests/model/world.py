@@ -122,6 +122,7 @@ class World:
         self.came: list[Coming] = []
         self.markers_made = 0
         self.comings = 0
+        self.sweeps = 0
         self.second_tasks = 0
         self.limits: Counter[str] = Counter()
         self.story: list[str] = []
@@ -264,6 +265,7 @@ class World:
     def sweep(self, left_s: float = 60.0, interruptions: Sequence[Interruption] = ()) -> SweepReport | None:
         """One sweep."""
         self.note("sweep")
+        self.sweeps += 1
         before, began_s = self.events, self.clock.now_s()
         report, frame = self.invoke(
             lambda app: sweep.handle(app, app.deadline(int(left_s * 1000))), interruptions
