@@ -88,20 +88,27 @@ def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) 
     now_s = context.now_s()
     served_by_id = {served.event_id: served for served in task.events}
 
-    def finished(event: Event) -> Event:
+    def one_step(event: Event) -> Event:
         served = served_by_id[event.event_id]
         if event.instance != served.instance:
             return event
         if event.waits:
             made = Made(task.task_id, task.call_id, len(task.events))
-            event = with_task(event, made, now_s, attempts=served.attempts + 1)
+            return with_task(event, made, now_s, attempts=served.attempts + 1)
         if event.task_id != task.task_id or event.status is not Status.CREATED:
             return event
         return event.moved(now_s, {"status": Status.FINISHED, "finish": finish(event), "settled_s": now_s})
 
     # The task last: as long as it counts as running, a sweep that finds its end again tells the rest.
-    changed = [context.change(event_id, finished) for event_id in served_by_id]
+    changed = [_step_by_step(context, event_id, one_step) for event_id in served_by_id]
     if None in changed and context.newer_keys(served_by_id):
         return
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))
     context.open.running.discard(task.task_id)
+
+
+def _step_by_step(context: Context, event_id: str, one_step: Callable[[Event], Event]) -> Event | None:
+    """Whom a death left waiting is `created` first, in a write of its own: a result leaves by its write."""
+    event = context.change(event_id, one_step)
+    is_between = event is not None and event.status is Status.CREATED
+    return context.change(event_id, one_step) if is_between else event
