@@ -18,6 +18,12 @@ task_type = "ASSETS_COLLECTION"
 [routes.nightly.param_from]
 items = "items[0].hosts[0]"
 
+[routes.ops]
+trigger = "timer"
+task_type = "CLIENT_DEV_OPS"
+allow = ["CLIENT_DEV_OPS"]
+param_from = {what = "items[0].hosts[0]"}
+
 [routes.hosts]
 trigger = "timer"
 task_type = "CLIENT_PROBLEM_CHECK"
@@ -74,11 +80,11 @@ TOKEN = "model-token"
 MOST_TARGETS = 6
 """Of the routes `alerts` and `brief`, whose events share tasks."""
 WEBHOOK_ROUTES = ("alerts", "whole", "listed", "brief", "probe")
-TIMER_ROUTES = ("nightly", "hosts", None)
+TIMER_ROUTES = ("nightly", "hosts", "ops", None)
 """None: inline tasks."""
-ONE_ITEM_ROUTES = ("nightly", "whole", "probe")
+ONE_ITEM_ROUTES = ("nightly", "ops", "whole", "probe")
 OWN_ID_ROUTES = ("alerts", "brief", "hosts")
-INLINE_TYPES = ("ASSETS_COLLECTION", "CLIENT_DEV_OPS", "IDC_PROBE_SCAN", "VUL_CHECK_TASK")
+INLINE_TYPES = ("ASSETS_COLLECTION", "IDC_PROBE_SCAN", "VUL_CHECK_TASK")
 _SCHEDULE = "arn:aws:scheduler:eu-central-1:123456789012:schedule/default/model"
 _MARKER = re.compile(r"\bm[0-9]+\b")
 

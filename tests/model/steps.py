@@ -30,7 +30,7 @@ from tests.model.seam import Fail, Interruption, Kill, Pause
 from tests.model.world import SHORT_READ_MS, USUAL_READ_MS, Temper, World
 
 MOST_HAUNTS = 2
-FOREIGN_TYPES = ("CLIENT_PROBLEM_CHECK", *INLINE_TYPES)
+FOREIGN_TYPES = ("CLIENT_PROBLEM_CHECK", "CLIENT_DEV_OPS", *INLINE_TYPES)
 
 
 class Draw(Protocol):

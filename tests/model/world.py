@@ -302,6 +302,7 @@ class World:
         shown = (result, books.brief(before), books.brief(after))
         if f"event/{result.event_id}" in self.seam.newer:
             unread = result.error is not None and result.error.code == "RecordDamaged"
+            unread = unread or reported(result) == recorded(after)  # it was judged without the record
             require(unread, "what only a newer version can read is told as such", *shown)
             return
         if before is None or books.frees_its_id(before):
