@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from local.emulator import CapReached, Emulator, Refuse, ResetBefore, Slow
+from local.emulator import CapReached, Emulator, Refuse, ResetAfter, ResetBefore, Slow
 from local.emulator.answers import Answer, ApiError
 from local.operator import OperatorError, give_up, retry
 from oncetask.app import App
@@ -15,7 +15,7 @@ from oncetask.clock import Deadline
 from oncetask.errors import Code, Kind
 from oncetask.handlers import webhook
 from oncetask.ledger.ledger import Ledger
-from oncetask.ledger.records import Call, Event, Served
+from oncetask.ledger.records import Call, Event, Served, lane_key
 from oncetask.ledger.rows import MOST_RECORD_BYTES
 from oncetask.ledger.sqlite import SqlStore
 from oncetask.ledger.store import Row
@@ -413,3 +413,35 @@ def test_a_replay_under_another_id_is_a_duplicate_as_long_as_the_first_id_is_bou
     assert (first["status"], again["status"]) == ("pending", "duplicate")
     assert (replayed["status"], replayed["event_id"]) == ("duplicate", first["event_id"])
     assert len(emulator.tasks) == 1
+
+
+# -- what a sweep that died, or a newer version, left behind ----------------------------------------
+
+
+def test_an_event_that_was_given_up_is_told_of_the_task_that_a_dead_sweep_had_found(memory: World) -> None:
+    """The sweep recorded whose the task is, and died; its event's time was over before another one came."""
+    memory.emulator.script(ResetAfter())
+    memory.record(memory.draft("a", give_up_s=memory.clock.now_s() + 100))
+    memory.sweep()
+    task_id = memory.emulator.tasks[0].task_id
+    memory.app.caller.claim_task(memory.call_of("a").call, task_id)
+
+    reports = [memory.sweep_after(pause_s) for pause_s in (101, 60, 60, 60)]
+
+    event = memory.event("a")
+    assert (event.status, event.task_id, error_code(event)) == (Status.FINISHED, task_id, "SecondTask")
+    assert sum(report.second_tasks for report in reports) == 1
+
+
+def test_an_event_whose_lane_a_newer_version_has_is_left_to_it_at_its_end(memory: World) -> None:
+    """No sweep ends early because of a record; others of another type are asked for."""
+    memory.record(
+        memory.draft("a", give_up_s=memory.clock.now_s() + 10),
+        memory.draft("b", task_type=SCAN, route="others", order=1),
+    )
+    newer = Row(lane_key(CHECK), "newer", None, None, None, '{"format": 3}')
+    memory.ledger.store.put(newer, replacing=None)
+
+    memory.sweep_after(60)
+
+    assert memory.statuses("a", "b") == [Status.PENDING, Status.CREATED]

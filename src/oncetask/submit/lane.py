@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from oncetask.clock import Clock, Deadline
-from oncetask.errors import LedgerUnavailable
+from oncetask.errors import DamagedRecord, LedgerUnavailable
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Lane
 from oncetask.ledger.rows import Kept
@@ -60,7 +60,10 @@ def _take_free(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
 
 def _take_over(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
     """An answered call is left to the sweep: its events are settled first."""
-    lane = ledger.lane(task_type)
+    try:
+        lane = ledger.lane(task_type)
+    except DamagedRecord:
+        return None  # a newer version's, or the sweep mends it
     if lane is None or lane.record.claim_ends_s > clock.now_s():
         return None
     # Its events may not have been told yet: ended now, one of them would lose the task that it has.

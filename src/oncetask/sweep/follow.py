@@ -7,7 +7,7 @@ from oncetask.errors import QueryFailed
 from oncetask.ledger.records import Event, TaskRecord
 from oncetask.models import Finish, Progress, Status
 from oncetask.submit.grouping import targets_of
-from oncetask.submit.settlement import Made, with_task
+from oncetask.submit.settlement import Made, is_second_task, with_task
 from oncetask.sweep.context import Context
 from oncetask.sweep.outcomes import awaits_details, finish_for, lost
 
@@ -87,20 +87,26 @@ def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) 
     """
     now_s = context.now_s()
     served_by_id = {served.event_id: served for served in task.events}
+    told_second = False
 
     def one_step(event: Event) -> Event:
+        nonlocal told_second
         served = served_by_id[event.event_id]
         if event.instance != served.instance:
             return event
-        if event.waits:
+        # Given up meanwhile, too: whoever found the task may have died before it told the event.
+        if event.waits or event.status is Status.FAILED:
             made = Made(task.task_id, task.call_id, len(task.events))
-            return with_task(event, made, now_s, attempts=served.attempts + 1)
+            became = with_task(event, made, now_s, attempts=served.attempts + 1)
+            told_second = told_second or is_second_task(event, became)
+            return became
         if event.task_id != task.task_id or event.status is not Status.CREATED:
             return event
         return event.moved(now_s, {"status": Status.FINISHED, "finish": finish(event), "settled_s": now_s})
 
     # The task last: as long as it counts as running, a sweep that finds its end again tells the rest.
     changed = [_step_by_step(context, event_id, one_step) for event_id in served_by_id]
+    context.report.second_tasks += told_second
     if None in changed and context.newer_keys(served_by_id):
         return
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))
