@@ -85,7 +85,7 @@ OWN_MISTAKES: list[Mistake] = [
     ("a results function with the table", "    Condition: HandsResultsOn\n    Properties:\n      AssumeRolePolicyDocument: *for-lambda\n", "    Condition: HandsResultsOn\n    Properties:\n      AssumeRolePolicyDocument: *for-lambda\n      ManagedPolicyArns: [!Ref LedgerAccess]\n"),
     ("a queue without an order", "      FifoQueue: true\n", ""),
     ("arrivals that the sweep itself makes", '"OldImage": {"queue": {"S": [{"exists": false}]}}', '"OldImage": {"queue": {"S": [{"exists": true}]}}'),
-    ("arrivals of what is closed", '"NewImage": {"queue": {"S": [{"exists": true}]}}, ', ""),
+    ("arrivals of what is closed", ',\n              "NewImage": {"queue": {"S": [{"exists": true}]}}}}\n          - Pattern: >- #', "}}\n          - Pattern: >- #"),
     ("arrivals that are tried again", "MaximumRetryAttempts: 0\n      MaximumRecordAge", "MaximumRetryAttempts: 2\n      MaximumRecordAge"),
     ("a webhook that forgets events", "[lane/*]", "[lane/*, event/*]"),
     ("a webhook that ends sweeps", "routes/*, signed/*]", "routes/*, signed/*, lease/*]"),
