@@ -1,6 +1,5 @@
 """Records of a ledger that cannot be read: found, shown as they are, and removed."""
 
-import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
@@ -9,7 +8,6 @@ from pydantic import ValidationError
 from oncetask.app import App
 from oncetask.ledger.records import (
     DAMAGED_QUEUE,
-    FORMAT,
     LEASE_KEY,
     ROUTES_KEY,
     Event,
@@ -22,6 +20,7 @@ from oncetask.ledger.records import (
     TaskRecord,
     event_key,
 )
+from oncetask.ledger.rows import is_newer
 from oncetask.ledger.store import Row
 from oncetask.models import Result
 from oncetask.submit.submit import damaged
@@ -51,12 +50,7 @@ class Damaged(NamedTuple):
     @property
     def is_newer(self) -> bool:
         """Whether a newer version of oncetask wrote it."""
-        try:
-            document = json.loads(self.row.body)
-        except (ValueError, RecursionError):
-            return False
-        found = document.get("format") if isinstance(document, dict) else None
-        return isinstance(found, int) and found > FORMAT
+        return is_newer(self.row)
 
     @property
     def what_to_do(self) -> str:

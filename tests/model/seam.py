@@ -6,36 +6,20 @@ Every successful write is seen here, in order; what is seen is the model's own c
 import json
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from local.clocks import FakeClock
+from local.damage import KINDS
 from oncetask.errors import LedgerUnavailable
 from oncetask.ledger.records import (
     FORMAT,
-    Event,
-    Lane,
-    Lease,
-    LostCall,
-    Record,
-    RouteNames,
     Served,
-    SignedBytes,
-    TaskRecord,
 )
 from oncetask.ledger.store import Row, Store
 
 WRITE_TAKES_S = 0.001
-KINDS: Mapping[str, type[Record]] = {
-    "event": Event,
-    "lane": Lane,
-    "call": LostCall,
-    "task": TaskRecord,
-    "lease": Lease,
-    "routes": RouteNames,
-    "signed": SignedBytes,
-}
 
 
 class Killed(BaseException):

@@ -92,10 +92,10 @@ def _kept(app: App, draft: "Event | Result", tick: object, index: int) -> "Event
 
 
 def _closed_event(app: App, draft: Result, event_id: str) -> "Event":
-    now_s = app.clock.now_s()
-    route = app.routes.get(draft.route or "")
     from oncetask.ledger.records import NO_REQUEST, Event  # noqa: PLC0415 - see the top
 
+    now_s = app.clock.now_s()
+    route = app.routes.get(draft.route or "")
     return Event(
         event_id=event_id,
         status=Status.REJECTED,

@@ -105,46 +105,42 @@ class DynamoDbStore:
 
     def queued(self, queue: str, most: int | None = None) -> Iterator[tuple[str, str]]:
         """A page is read when its first row is needed."""
-        start: dict[str, Any] = {}
-        while True:
-            page = self._read(
-                "Query",
-                TableName=self._table,
-                IndexName=INDEX_NAME,
-                KeyConditionExpression="#queue = :queue",
-                ExpressionAttributeNames={"#queue": "queue"},
-                ExpressionAttributeValues={":queue": {"S": queue}},
-                Limit=min(most or PAGE_ROWS, PAGE_ROWS),
-                **start,
-            )
-            yield from sorted((item["due"]["S"], item["key"]["S"]) for item in page["Items"])
-            if "LastEvaluatedKey" not in page:
-                return
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        for items in self._pages(
+            "Query",
+            IndexName=INDEX_NAME,
+            KeyConditionExpression="#queue = :queue",
+            ExpressionAttributeNames={"#queue": "queue"},
+            ExpressionAttributeValues={":queue": {"S": queue}},
+            Limit=min(most or PAGE_ROWS, PAGE_ROWS),
+        ):
+            yield from sorted((item["due"]["S"], item["key"]["S"]) for item in items)
 
     def rows(self, prefix: str) -> Iterator[Row]:
         """Scan, which reads and is paid for the whole table, whatever the prefix leaves of it."""
-        start: dict[str, Any] = {}
-        while True:
-            page = self._read(
-                "Scan",
-                TableName=self._table,
-                ConsistentRead=True,
-                FilterExpression="begins_with(#key, :prefix)",
-                ExpressionAttributeNames={"#key": "key"},
-                ExpressionAttributeValues={":prefix": {"S": prefix}},
-                **start,
-            )
-            yield from (_row(item) for item in page["Items"])
-            if "LastEvaluatedKey" not in page:
-                return
-            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+        for items in self._pages(
+            "Scan",
+            ConsistentRead=True,
+            FilterExpression="begins_with(#key, :prefix)",
+            ExpressionAttributeNames={"#key": "key"},
+            ExpressionAttributeValues={":prefix": {"S": prefix}},
+        ):
+            yield from map(_row, items)
 
     def forget_expired(self, now_s: float) -> None:
         """The table's TTL does so."""
 
     def close(self) -> None:
         self._service.close()
+
+    def _pages(self, operation: str, **parameters: Any) -> Iterator[list[Any]]:  # noqa: ANN401 - DynamoDB's
+        """The items of each page, which is read when its first item is needed."""
+        start: dict[str, Any] = {}
+        while True:
+            page = self._read(operation, TableName=self._table, **parameters, **start)
+            yield page["Items"]
+            if "LastEvaluatedKey" not in page:
+                return
+            start = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
 
     def _batch(self, keys: Sequence[str]) -> Iterator[Row]:
         """The rows of at most a hundred keys, in any order; what one answer leaves out is asked for again."""

@@ -40,7 +40,7 @@ AMBIGUOUS = ErrorInfo(
 )
 
 _WAITS_WITH_BACKOFF = {Outcome.THROTTLED, Outcome.NOT_CONNECTED, Outcome.OPERATOR, Outcome.UNLISTED}
-_DIVIDES_GROUPS = {Outcome.REFUSED, Outcome.UNLISTED}
+DIVIDES_GROUPS = {Outcome.REFUSED, Outcome.UNLISTED}
 
 
 def retry_s(answer: Answer, failures: Iterable[int], now_s: float, jitter: Jitter) -> float | None:
@@ -250,7 +250,7 @@ def _parts_of_group(call: Call, answer: Answer, events: Sequence[Event]) -> dict
     The event whose target the service's message names stands alone; else the group is halved.
     Derived from the call and its events' own requests, so that a second reckoning gives the same.
     """
-    if answer.outcome not in _DIVIDES_GROUPS or call.is_alone:
+    if answer.outcome not in DIVIDES_GROUPS or call.is_alone:
         return {}
     ids = call.event_ids
     named = [event.event_id for event in events if _is_named(event, answer)]

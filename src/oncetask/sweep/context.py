@@ -175,7 +175,7 @@ class Context:
             self.results[name] = damaged(name, self.now_s())
             self.open.waiting.pop(name, None)
 
-    def newer_keys(self, event_ids: Iterable[str]) -> list[str]:
+    def newer_among(self, event_ids: Iterable[str]) -> list[str]:
         """Those of the events' records that a newer version wrote. What concerns such an event is left to
         that version as a whole, or nobody would tell the event.
         """

@@ -20,11 +20,14 @@ def follow(context: Context, tasks: list[TaskRecord]) -> str:
     """
     context.open.running.update(task.task_id for task in tasks)
     half = Deadline.after(context.deadline.left_s() / 2, context.caller.clock)
-    overdue = [task for task in tasks if _is_lost(context, task)]
-    for task in overdue:
-        _end(context, task, lambda _: lost(context.now_s()))
+    going = []
+    for task in tasks:
+        if _is_lost(context, task):
+            _end(context, task, lambda _: lost(context.now_s()))
+        else:
+            going.append(task)
     followed_to = context.lease.followed_to
-    for task in _longest_ago_first([task for task in tasks if task not in overdue], followed_to):
+    for task in _longest_ago_first(going, followed_to):
         if not context.caller.has_time(half):
             break
         followed_to = _position_of(task)
@@ -107,7 +110,7 @@ def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) 
     # The task last: as long as it counts as running, a sweep that finds its end again tells the rest.
     changed = [_step_by_step(context, event_id, one_step) for event_id in served_by_id]
     context.report.second_tasks += told_second
-    if None in changed and context.newer_keys(served_by_id):
+    if None in changed and context.newer_among(served_by_id):
         return
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))
     context.open.running.discard(task.task_id)

@@ -42,20 +42,21 @@ def recover(context: Context, task_types: Iterable[str]) -> tuple[str, ...]:
 def _is_released(context: Context, lane: Kept[Lane]) -> bool:
     """Bring one lane forward; whether it is free now."""
     call = lane.record.call
-    if call is not None and _is_for_newer(context, call):
+    is_answered = call is not None and call.answer is not None
+    if not is_answered and lane.record.claim_ends_s > context.now_s():
         return False
-    if call is not None and call.answer is not None:
+    if call is not None:
+        if _is_for_newer(context, call):
+            return False
+        if call.answer is None:
+            return _search(context, lane, call)
         _settle(context, call, call.answer)
-    elif lane.record.claim_ends_s > context.now_s():
-        return False
-    elif call is not None:
-        return _search(context, lane, call)
     context.ledger.release_lane(lane)
     return True
 
 
 def _is_for_newer(context: Context, call: Call) -> bool:
-    newer_keys = context.newer_keys(call.event_ids)
+    newer_keys = context.newer_among(call.event_ids)
     context.report.newer_keys += newer_keys
     return bool(newer_keys)
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from oncetask.ledger.records import Event, LostCall
 from oncetask.models import Outcome
@@ -10,6 +10,7 @@ from oncetask.submit.call import Called
 from oncetask.submit.grouping import groups
 from oncetask.submit.lane import held
 from oncetask.submit.report import Limits
+from oncetask.submit.settlement import DIVIDES_GROUPS
 from oncetask.sweep.context import Context
 from oncetask.sweep.matching import Found, Unclear
 from oncetask.sweep.queue import RouteQueue, by_turn, due_events, end_event, is_past_its_end
@@ -18,8 +19,6 @@ from oncetask.sweep.search import adopt, judged_later, leave_to_operator, watch_
 
 PUT_OFF_S = 60.0
 """How long events wait whose search failed before they could be asked for again."""
-
-_DIVIDED = {Outcome.REFUSED, Outcome.UNLISTED}
 
 
 @dataclass(slots=True)
@@ -32,7 +31,6 @@ class _Turn:
     queue: RouteQueue
     groups: deque[list[Event]] | None = None
     looked_up: bool = False
-    divided: list[Event] = field(default_factory=list)
 
 
 def take_turns(context: Context, queues: Sequence[RouteQueue], turns: dict[str, float]) -> None:
@@ -95,7 +93,7 @@ def _ready(context: Context, events: Sequence[Event]) -> list[Event]:
 
 def _parts(called: Called) -> list[Event]:
     """The events of a group that was refused, to be asked for in its parts."""
-    if called.call.is_alone or called.answer.outcome not in _DIVIDED:
+    if called.call.is_alone or called.answer.outcome not in DIVIDES_GROUPS:
         return []
     return [event for event in called.events if event.waits and event.part is not None]
 
