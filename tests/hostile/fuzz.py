@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -137,6 +137,12 @@ verify = {scheme = "basic", secrets = ["env:BASIC"]}
 trigger = "webhook"
 task_type = "ATTACK_SURFACE_SCAN"
 verify = {scheme = "token", parameter = "token", secrets = ["env:TOKEN"]}
+
+[routes.open]
+trigger = "webhook"
+task_type = "ASSET_EXPOSURE_SCAN"
+param_from = {text = "text"}
+verify = {scheme = "none"}
 
 [routes.rotating]
 trigger = "webhook"
@@ -349,6 +355,10 @@ def _token(_body: bytes, _sent_at: str, _id: str, _secrets: Mapping[str, str]) -
     return {}
 
 
+def _open(_body: bytes, _sent_at: str, id_: str, _secrets: Mapping[str, str]) -> dict[str, str]:
+    return {"idempotency-key": id_}
+
+
 _SIGNERS: dict[str, _Signer] = {
     "standard": _standard,
     "github": _github,
@@ -365,11 +375,14 @@ _SIGNERS: dict[str, _Signer] = {
     "bearer": _bearer,
     "basic": _basic,
     "token": _token,
+    "open": _open,
 }
 
 ROUTE_NAMES = tuple(_SIGNERS)
-SIGNED_BY_TOKEN = frozenset({"bearer", "basic", "token", "event-grid", "cloudevents"})
-"""Whose proof covers nothing: any body, and any id, is as good as another."""
+PROVEN = tuple(sorted({*ROUTE_NAMES} - {"open"}))
+"""Whose deliveries can lack their proof."""
+SIGNED_BY_TOKEN = frozenset({"bearer", "basic", "token", "open", "event-grid", "cloudevents"})
+"""Whose proof, if any, covers nothing: any body, and any id, is as good as another."""
 FORMS = frozenset({"pairs", "dated"})
 TIMED = frozenset({"standard", "slack", "hmac", "pairs", "keyed", "dated", "zoom"})
 
@@ -558,6 +571,7 @@ _FITTING: Mapping[str, Callable[[int], Any]] = {
     "bearer": lambda n: {"id": n, "value": [n]},
     "basic": lambda n: {"value": [n]},
     "token": lambda n: {"n": n},
+    "open": lambda n: {"text": f"scan {n}"},
 }
 """By the route: what it maps, another for each number."""
 
@@ -603,9 +617,9 @@ CONTENT_TYPES = (
 
 
 @st.composite
-def verified_sendings(draw: st.DrawFn) -> Sent:
+def verified_sendings(draw: st.DrawFn, routes: Sequence[str] = ROUTE_NAMES) -> Sent:
     """Deliveries that a holder of the secret sends, whatever stands in them."""
-    route = draw(st.sampled_from(sorted(_SIGNERS)))
+    route = draw(st.sampled_from(routes))
     body = draw(fitting_bodies(route) if draw(st.booleans()) else bodies())
     content_type = draw(st.one_of(st.just(_content_type_of(route)), st.sampled_from(CONTENT_TYPES)))
     prefix = draw(st.sampled_from(("", "/prod", "/a/webhooks/b")))
@@ -623,7 +637,7 @@ def _content_type_of(route: str) -> str:
 @st.composite
 def unverified_sendings(draw: st.DrawFn) -> Sent:
     """Deliveries with something wrong about their proof, their age, their bytes or their address."""
-    sent = draw(verified_sendings())
+    sent = draw(verified_sendings(PROVEN))
     wrongs = [_stale, _forged, _tampered, _elsewhere, _bare]
     return draw(st.sampled_from(wrongs))(sent)
 
@@ -665,7 +679,7 @@ def odd_events(draw: st.DrawFn) -> Any:  # noqa: ANN401 - that is the point
     """Events that no front makes: any JSON, or a forged delivery with parts of other types."""
     if draw(st.integers(0, 3)) == 0:
         return draw(any_json(leaves=30))
-    event = FRONTS[draw(st.sampled_from(sorted(FRONTS)))](_forged(draw(verified_sendings())))
+    event = FRONTS[draw(st.sampled_from(sorted(FRONTS)))](_forged(draw(verified_sendings(PROVEN))))
     for key in draw(st.lists(_ODD_KEYS, max_size=3)):
         event[key] = draw(any_json(leaves=6))
     if draw(st.booleans()):
