@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from oncetask.webhooks.scheme import Identified, Scheme
 from oncetask.webhooks.schemes import Basic, Bearer, Token
-from oncetask.webhooks.signatures import GitHub, Grafana, Hmac, Slack, StandardWebhooks
+from oncetask.webhooks.signatures import Hmac, StandardWebhooks
 
 ENCODED = {"hex": bytes.hex, "base64": lambda digest: base64.b64encode(digest).decode()}
 
@@ -36,8 +36,6 @@ def signed(scheme: Scheme, secret: bytes, body: bytes, *, now_s: float, delivery
     named = ids_by_header(scheme, delivery_id)
     if isinstance(scheme, StandardWebhooks):
         return _standard(key, body, now_s, named)
-    if isinstance(scheme, GitHub | Grafana | Slack):
-        return _hmac(scheme.form, key, body, now_s, named)
     if isinstance(scheme, Hmac):
         return _hmac(scheme, key, body, now_s, named)
     headers, query = _shown(scheme, key)
@@ -51,8 +49,6 @@ def id_headers(scheme: Scheme) -> tuple[str, ...]:
     """The headers in which the scheme's senders give a delivery's id."""
     if isinstance(scheme, StandardWebhooks):
         return ("webhook-id",)
-    if isinstance(scheme, GitHub | Grafana | Slack):
-        return tuple(scheme.form.id_header)
     if isinstance(scheme, Hmac | Identified):
         return tuple(scheme.id_header)
     return ()

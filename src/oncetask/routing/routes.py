@@ -24,7 +24,7 @@ from oncetask.routing.expressions import Expression
 from oncetask.routing.hosts import Hosts
 from oncetask.routing.suggestions import among, suggestion
 from oncetask.webhooks.scheme import HeaderName, Scheme
-from oncetask.webhooks.schemes import SCHEMES, scheme_of
+from oncetask.webhooks.schemes import SCHEMES, keys_of, scheme_of
 
 WEEK_S = 604_800
 DAY_S = 86_400
@@ -286,23 +286,24 @@ def words_for(error: Any, table: Mapping[str, Any]) -> str:  # noqa: ANN401 - on
         return f"must have the form {error['ctx']['pattern']}"
     says = str(error["msg"]).removeprefix("Value error, ")
     scheme = _scheme_named(table)
-    if keys == ("verify",) and isinstance(scheme, str) and scheme not in SCHEMES:
+    if keys == ("verify",) and scheme is not None and scheme not in SCHEMES:
         says += suggestion(scheme, map(str, SCHEMES))
     return says
 
 
-def _keys_beside(keys: tuple[Any, ...], table: Mapping[str, Any]) -> list[str]:
+def _keys_beside(keys: tuple[Any, ...], table: Mapping[str, Any]) -> Sequence[str]:
     """The keys that may stand where the last of these does, as far as it is a table of ours."""
-    kinds: dict[tuple[Any, ...], type[BaseModel]] = {
-        (): Route,
-        ("hosts",): Hosts,
-        ("verify",): SCHEMES.get(str(_scheme_named(table)), Scheme),
-    }
-    kind = kinds.get(keys[:-1], BaseModel)
-    return [field.alias or name for name, field in kind.model_fields.items() if name != "name"]
+    match keys[:-1]:
+        case ():
+            return [key for key in Route.model_fields if key != "name"]
+        case ("hosts",):
+            return list(Hosts.model_fields)
+        case ("verify",):
+            return keys_of(_scheme_named(table))
+    return ()
 
 
-def _scheme_named(table: Mapping[str, Any]) -> object:
+def _scheme_named(table: Mapping[str, Any]) -> str | None:
     """What stands at `verify.scheme`; None where it is nothing that can be looked for."""
     verify = table.get("verify")
     scheme = verify.get("scheme") if isinstance(verify, dict) else None

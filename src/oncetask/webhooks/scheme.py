@@ -1,7 +1,7 @@
 """What every `verify` table may say, and what every scheme answers."""
 
 import re
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -46,7 +46,10 @@ class Scheme(BaseModel):
     secrets: Annotated[tuple[SecretReference, ...], Field(min_length=1)]
     handshake: Handshake | None = None
 
-    possible_handshakes: ClassVar[frozenset[str]] = frozenset()
+    @property
+    def possible_handshakes(self) -> frozenset[str]:
+        """The handshakes whose senders may verify so."""
+        return frozenset()
 
     @property
     def signed_time_s(self) -> int | None:

@@ -7,20 +7,23 @@ a secret store or the environment, and no stranger's bytes make it raise.
 import base64
 import binascii
 from collections.abc import Mapping, Sequence
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from oncetask.webhooks.proofs import Evidence, RefusedError, Verdict, match, only, raw
 from oncetask.webhooks.scheme import HeaderName, Identified, Scheme
-from oncetask.webhooks.signatures import GitHub, Grafana, Hmac, Slack, StandardWebhooks
+from oncetask.webhooks.signatures import SENDERS, Hmac, StandardWebhooks
 
 
 class Bearer(Identified):
     """`Authorization: Bearer SECRET` (RFC 6750)."""
 
-    possible_handshakes: ClassVar[frozenset[str]] = frozenset({"slack", "cloudevents"})
     scheme: Literal["bearer"]
+
+    @property
+    def possible_handshakes(self) -> frozenset[str]:
+        return frozenset({"slack", "cloudevents"})
 
     def check(self, evidence: Evidence) -> Verdict:
         """Whether the secret is shown."""
@@ -31,8 +34,11 @@ class Bearer(Identified):
 class Basic(Identified):
     """`Authorization: Basic` (RFC 7617); a secret is `user:password`."""
 
-    possible_handshakes: ClassVar[frozenset[str]] = frozenset({"slack", "cloudevents"})
     scheme: Literal["basic"]
+
+    @property
+    def possible_handshakes(self) -> frozenset[str]:
+        return frozenset({"slack", "cloudevents"})
 
     def key_of(self, secret: bytes) -> bytes | None:
         return secret if b":" in secret else None
@@ -56,10 +62,13 @@ def _is_user_and_password(credentials: bytes) -> bool:
 class Token(Identified):
     """A query parameter or a header that equals a secret; URLs end in access logs."""
 
-    possible_handshakes: ClassVar[frozenset[str]] = frozenset({"slack", "event-grid", "cloudevents"})
     scheme: Literal["token"]
     parameter: Annotated[str, Field(min_length=1)] | None = None
     header: HeaderName | None = None
+
+    @property
+    def possible_handshakes(self) -> frozenset[str]:
+        return frozenset({"slack", "event-grid", "cloudevents"})
 
     @model_validator(mode="after")
     def _stands_in_one_place(self) -> Self:
@@ -77,7 +86,6 @@ class Token(Identified):
 class Nothing(Identified):
     """No verification: everybody who knows the URL is believed. Only when written out."""
 
-    possible_handshakes: ClassVar[frozenset[str]] = frozenset()
     scheme: Literal["none"]
     secrets: tuple[()] = ()
 
@@ -88,15 +96,22 @@ class Nothing(Identified):
 
 SCHEMES: Final[Mapping[object, type[Scheme]]] = {
     "standard-webhooks": StandardWebhooks,
-    "github": GitHub,
-    "grafana": Grafana,
-    "slack": Slack,
     "hmac": Hmac,
+    **dict.fromkeys(SENDERS, Hmac),
     "bearer": Bearer,
     "basic": Basic,
     "token": Token,
     "none": Nothing,
 }
+
+
+def keys_of(name: str | None) -> Sequence[str]:
+    """What the table of a scheme may say; of one that is unknown, what every table may."""
+    sender = SENDERS.get(name or "")
+    if sender is not None:
+        return [*Scheme.model_fields, *sorted(sender.may)]
+    fields = SCHEMES.get(name, Scheme).model_fields
+    return [field.alias or key for key, field in fields.items()]
 
 
 def scheme_of(table: object) -> Scheme:
@@ -113,7 +128,8 @@ def scheme_of(table: object) -> Scheme:
     kind = SCHEMES.get(name) if isinstance(name, str) else None
     if kind is None:
         raise ValueError(f"scheme must be one of {', '.join(map(str, SCHEMES))}")
-    scheme = kind.model_validate(table)
+    sender = SENDERS.get(name)
+    scheme = kind.model_validate(sender.filled_in(table) if sender else table)
     if scheme.handshake is not None and scheme.handshake not in scheme.possible_handshakes:
         raise ValueError(f"handshake: {scheme.handshake} does not go with scheme {scheme.scheme}")
     return scheme

@@ -1,14 +1,16 @@
-"""The schemes whose senders sign: `hmac` with all its choices, three senders that are rows of it, and
-Standard Webhooks, whose two families of headers are not.
+"""The schemes whose senders sign: `hmac` with all its choices, of which three senders are a row each, and
+Standard Webhooks, whose two families of headers are none.
 """
 
 import base64
 import binascii
 import re
+from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, ClassVar, Final, Literal, Self
+from typing import Annotated, Final, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails
 
 from oncetask.webhooks.proofs import Evidence, RefusedError, Verdict, confirm, digest_of, raw
 from oncetask.webhooks.scheme import SHORTEST_KEY_BYTES, HeaderName, HeaderNames, Scheme, Tolerance
@@ -28,12 +30,53 @@ class Fields(BaseModel):
     signature: Characters
 
 
+class Sender(NamedTuple):
+    """One sender as a row of `hmac`: what is always so, what is so where it sends a time, and which keys
+    its table may say beside those of every scheme.
+    """
+
+    always: Mapping[str, object]
+    timed: Mapping[str, object] = {}
+    may: frozenset[str] = frozenset()
+    handshakes: frozenset[str] = frozenset()
+
+    def filled_in(self, table: Mapping[str, object]) -> Mapping[str, object]:
+        """The table with the sender's choices. Raises ValidationError: it says a key that is none of its."""
+        strange = sorted(table.keys() - self.may - Scheme.model_fields.keys())
+        if strange:
+            errors = [InitErrorDetails(type="extra_forbidden", loc=(key,), input=None) for key in strange]
+            raise ValidationError.from_exception_data("Hmac", errors, hide_input=True)
+        timed = self.timed if "timestamp_header" in table else {}
+        return {**self.always, **timed, **table}
+
+
+SENDERS: Final[Mapping[str, Sender]] = {
+    "github": Sender(
+        {"header": "x-hub-signature-256", "prefix": "sha256=", "id_header": "x-github-delivery"}
+    ),
+    "grafana": Sender(
+        {"header": "x-grafana-alerting-signature"},
+        timed={"signed": "{timestamp}:{body}"},
+        may=frozenset({"id_header", "timestamp_header", "tolerance_s"}),
+    ),
+    "slack": Sender(
+        {
+            "header": "x-slack-signature",
+            "prefix": "v0=",
+            "timestamp_header": "x-slack-request-timestamp",
+            "signed": "v0:{timestamp}:{body}",
+            "handshake": "slack",
+        },
+        may=frozenset({"id_header", "tolerance_s"}),
+        handshakes=frozenset({"slack"}),
+    ),
+}
+
+
 class Hmac(Scheme):
     """Any sender that puts an HMAC of its body, perhaps with id and time, into a header."""
 
-    possible_handshakes: ClassVar[frozenset[str]] = frozenset({"slack", "zoom"})
-
-    scheme: Literal["hmac"]
+    scheme: Literal["hmac", "github", "grafana", "slack"]
     header: HeaderName
     algorithm: Literal["sha256", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
@@ -47,6 +90,11 @@ class Hmac(Scheme):
     timestamp_format: TimestampFormat = "seconds"
     tolerance_s: Tolerance = 300
     signed: str = "{body}"
+
+    @property
+    def possible_handshakes(self) -> frozenset[str]:
+        sender = SENDERS.get(self.scheme)
+        return sender.handshakes if sender else frozenset({"slack", "zoom"})
 
     @property
     def _is_timed(self) -> bool:
@@ -162,98 +210,6 @@ class Hmac(Scheme):
         if not texts:
             raise RefusedError("no-signature")
         return texts
-
-
-class _Row(Scheme):
-    """A sender whose signature is one row of `hmac`."""
-
-    @cached_property
-    def form(self) -> Hmac:
-        """The sender's choices."""
-        raise NotImplementedError
-
-    def _hmac(self, **choices: object) -> Hmac:
-        return Hmac.model_validate({"scheme": "hmac", "secrets": self.secrets, **choices})
-
-    @property
-    def signed_time_s(self) -> int | None:
-        return self.form.signed_time_s
-
-    @property
-    def gives_ids(self) -> bool:
-        return self.form.gives_ids
-
-    @property
-    def replayable_under_another_id(self) -> bool:
-        return self.form.replayable_under_another_id
-
-    def key_of(self, secret: bytes) -> bytes | None:
-        return self.form.key_of(secret)
-
-    def check(self, evidence: Evidence) -> Verdict:
-        """Whether the row's template is signed."""
-        return self.form.check(evidence)
-
-
-class GitHub(_Row):
-    """`X-Hub-Signature-256` over the body alone, `X-GitHub-Delivery` unsigned beside it."""
-
-    scheme: Literal["github"]
-
-    @cached_property
-    def form(self) -> Hmac:
-        return self._hmac(header="x-hub-signature-256", prefix="sha256=", id_header="x-github-delivery")
-
-
-class Grafana(_Row):
-    """`X-Grafana-Alerting-Signature` over the body, or over `{timestamp}:{body}`."""
-
-    scheme: Literal["grafana"]
-    id_header: HeaderNames = ()
-    tolerance_s: Tolerance = 300
-    timestamp_header: HeaderName | None = None
-
-    @model_validator(mode="after")
-    def _tolerance_has_a_timestamp(self) -> Self:
-        if self.timestamp_header is None and "tolerance_s" in self.model_fields_set:
-            raise ValueError("tolerance_s bounds nothing without timestamp_header")
-        return self
-
-    @cached_property
-    def form(self) -> Hmac:
-        timed = {
-            "timestamp_header": self.timestamp_header,
-            "tolerance_s": self.tolerance_s,
-            "signed": "{timestamp}:{body}",
-        }
-        ids = {"id_header": self.id_header} if self.id_header else {}
-        return self._hmac(
-            header="x-grafana-alerting-signature", **ids, **(timed if self.timestamp_header else {})
-        )
-
-
-class Slack(_Row):
-    """`X-Slack-Signature` v0 over `v0:{timestamp}:{body}`."""
-
-    scheme: Literal["slack"]
-    handshake: Literal["slack"] = "slack"
-
-    possible_handshakes: ClassVar[frozenset[str]] = frozenset({"slack"})
-
-    id_header: HeaderNames = ()
-    tolerance_s: Tolerance = 300
-
-    @cached_property
-    def form(self) -> Hmac:
-        ids = {"id_header": self.id_header} if self.id_header else {}
-        return self._hmac(
-            header="x-slack-signature",
-            prefix="v0=",
-            timestamp_header="x-slack-request-timestamp",
-            tolerance_s=self.tolerance_s,
-            signed="v0:{timestamp}:{body}",
-            **ids,
-        )
 
 
 class StandardWebhooks(Scheme):
