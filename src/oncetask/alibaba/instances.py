@@ -6,8 +6,8 @@ checked, and is not asked for: the service drops a criterion that it does not kn
 """
 
 import re
-import socket
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_address
 from typing import Any, NamedTuple
 
 from oncetask.alibaba.fields import count_of, object_of, text_of
@@ -84,12 +84,12 @@ def _yes_or_no(text: str) -> str:
 
 def plain_address(text: str) -> str | None:
     """An IPv4 or IPv6 address in its one spelling; None where the text is none."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            return socket.inet_ntop(family, socket.inet_pton(family, text))
-        except (OSError, ValueError):
-            continue
-    return None
+    if "%" in text:  # the name of an interface, which means nothing on another host
+        return None
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return None
 
 
 def _address(text: str) -> str:
