@@ -27,7 +27,7 @@ from oncetask.submit.grouping import targets_of
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.handshakes import answer_to
 from oncetask.webhooks.http import Delivery
-from oncetask.webhooks.proofs import Verdict
+from oncetask.webhooks.verification import Verdict
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing is sent."""

@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from oncetask.webhooks.scheme import Identified, Scheme
-from oncetask.webhooks.schemes import Basic, Bearer, Token
-from oncetask.webhooks.signatures import Hmac, StandardWebhooks
+from oncetask.webhooks.schemes import Basic, Bearer, Hmac, StandardWebhooks, Token
+from oncetask.webhooks.verification import Identified, Scheme
 
 ENCODED = {"hex": bytes.hex, "base64": lambda digest: base64.b64encode(digest).decode()}
 

@@ -12,7 +12,7 @@ from oncetask.errors import Code
 from oncetask.models import TASK_TYPES, Result, Status
 from oncetask.routing.routes import Route, load_routes
 from oncetask.settings import Settings
-from oncetask.webhooks.schemes import Scheme
+from oncetask.webhooks.verification import Scheme
 from tests import shipped
 from tests.project import pages
 from tests.project.pages import (

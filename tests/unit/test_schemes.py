@@ -12,9 +12,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from oncetask.webhooks.proofs import Verdict
-from oncetask.webhooks.scheme import Scheme
 from oncetask.webhooks.schemes import scheme_of, verify
+from oncetask.webhooks.verification import Scheme, Verdict
 
 NOW_S = 1_795_500_000.9
 SENT_AT_S = 1_795_500_000

@@ -6,9 +6,8 @@ import hmac
 import pytest
 from pydantic import ValidationError
 
-from oncetask.webhooks.proofs import Verdict
-from oncetask.webhooks.scheme import Scheme
 from oncetask.webhooks.schemes import scheme_of, verify
+from oncetask.webhooks.verification import Scheme, Verdict
 
 NOW_S = 1_795_500_000.25
 """2026-11-24T06:00:00.25Z."""

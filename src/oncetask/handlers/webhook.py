@@ -22,9 +22,8 @@ from oncetask.routing.routes import Route
 from oncetask.webhooks.body import parse
 from oncetask.webhooks.handshakes import allowed_origin, answer_to
 from oncetask.webhooks.http import Delivery, Reply
-from oncetask.webhooks.proofs import Verdict
-from oncetask.webhooks.scheme import Scheme
 from oncetask.webhooks.schemes import verify
+from oncetask.webhooks.verification import Scheme, Verdict
 
 if TYPE_CHECKING:  # a stranger costs little: neither is imported before there is something to record
     from oncetask.ledger.records import Event

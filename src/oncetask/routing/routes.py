@@ -23,8 +23,8 @@ from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
 from oncetask.routing.expressions import Expression
 from oncetask.routing.hosts import Hosts
 from oncetask.routing.suggestions import among, suggestion
-from oncetask.webhooks.scheme import HeaderName, Scheme
 from oncetask.webhooks.schemes import SCHEMES, keys_of, scheme_of
+from oncetask.webhooks.verification import HeaderName, Scheme
 
 WEEK_S = 604_800
 DAY_S = 86_400
