@@ -8,8 +8,11 @@ adopt     TASK is its task: the operator found it
 give-up   end it; or remove a record that cannot be read
 """
 
+import json
 import os
 import pwd
+import sys
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any, NamedTuple
@@ -254,6 +257,7 @@ def _show_done(
 
 
 def _show_changed(document: dict[str, Any], *, as_json: bool) -> None:
+    _log_changed(document)
     shown = Screen()
     screen.results(shown, document, as_json=as_json)
     if as_json:
@@ -266,6 +270,21 @@ def _show_changed(document: dict[str, Any], *, as_json: bool) -> None:
     for one in document.get("not_changed", []):
         shown.line("not changed", one["why"], style="red")
         shown.ids(one["event_id"])
+
+
+def _log_changed(document: dict[str, Any]) -> None:
+    """A JSON line on stderr for each change: `2>> FILE` keeps them. On a terminal the screen says it."""
+    if sys.stderr.isatty():
+        return
+    by = document["changed_by"]
+    changed = [
+        {name: result[name] for name in ("event_id", "route", "status", "task_id")}
+        for result in document["results"]
+    ]
+    removed = [{"removed": name} for name in document.get("removed", [])]
+    for one in (*changed, *removed):
+        line = {"level": "INFO", "message": "changed by an operator", "timestamp": instant(time.time())}
+        print(json.dumps({**line, **by, **one}), file=sys.stderr)
 
 
 def adopt(event_id: str, task_id: str | None, *, force: bool, reason: str | None, as_json: bool) -> None:

@@ -265,6 +265,29 @@ def test_each_change_is_recorded_with_who_and_why(action: str, run: Run, ambiguo
     assert (happened.by, happened.reason) == ("ada", "seen in the console")
 
 
+@pytest.mark.usefixtures("ambiguous")
+@pytest.mark.parametrize("action", ["give-up", "retry", "adopt"])
+def test_each_change_is_logged_in_a_line_of_its_own(action: str, run: Run) -> None:
+    """JSON on stderr, where a pipe or a file takes it: when, who, why, what, and how the event stands."""
+    task = ["0a", "--force"] if action == "adopt" else []
+
+    done = run(action, ID, *task, "--reason", "seen in the console", operator="ada")
+
+    lines = [json.loads(one) for one in done.stderr.splitlines()]
+    [line] = [line for line in lines if line["event_id"] == ID]
+    assert line["timestamp"].endswith("Z")
+    assert (line["operator"], line["reason"], line["action"]) == ("ada", "seen in the console", action)
+    assert (line["event_id"], line["message"]) == (ID, "changed by an operator")
+    assert line["status"] == {"give-up": "failed", "retry": "pending", "adopt": "created"}[action]
+
+
+@pytest.mark.usefixtures("ambiguous")
+def test_what_was_not_changed_is_not_logged(run: Run) -> None:
+    """Neither a refusal nor a look at what would be changed."""
+    assert "changed by" not in run("give-up", ID, "--dry-run").stderr
+    assert "changed by" not in run("adopt", ID, "no-candidate").stderr
+
+
 def test_a_reason_that_is_too_long_to_be_kept_is_refused(run: Run, ambiguous: World) -> None:
     """It would make records grow without an end."""
     done = run("give-up", ID, "--reason", "x" * 201)
