@@ -9,12 +9,14 @@ import random
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 from tests.explorer import laws
 from tests.explorer.scenarios import SCENARIOS
 from tests.explorer.scheduler import Deviation, Point, Schedule, parsed
 from tests.explorer.world import World
+from tests.progress import Progress
 
 MOST_DEVIATIONS = 4
 
@@ -107,14 +109,17 @@ def _told(scenario: str, schedule: Schedule) -> bool:
 def _explored(seconds: float, seed: int, most_broken: int) -> bool:
     began_s = time.monotonic()
     tried, broken = 0, 0
-    for scenario, schedule in _all_schedules(seed):
-        if time.monotonic() - began_s >= seconds or broken >= most_broken:
-            break
-        tried += 1
-        found = failure(scenario, schedule)
-        if found is not None:
-            broken += 1
-            print(f"BROKEN  {found}", flush=True)
+    with closing(Progress()) as progress:
+        for scenario, schedule in _all_schedules(seed):
+            if time.monotonic() - began_s >= seconds or broken >= most_broken:
+                break
+            tried += 1
+            found = failure(scenario, schedule)
+            if found is not None:
+                broken += 1
+                print(f"BROKEN  {found}", flush=True)
+            passed = f"{time.monotonic() - began_s:.0f} of {seconds:.0f} s"
+            progress.tell(f"{passed}: {tried} schedules, {broken} broken; {scenario}")
     took_s = time.monotonic() - began_s
     print(f"{len(SCENARIOS)} scenarios, {tried} schedules in {took_s:.0f} s, seed {seed}: {broken} broken")
     return not broken

@@ -12,7 +12,6 @@ import hmac
 import io
 import itertools
 import json
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -34,6 +33,7 @@ from oncetask.clock import Deadline
 from oncetask.handlers import webhook
 from oncetask.handlers.webhook import BODY_BYTES
 from oncetask.settings import Settings
+from tests.progress import Progress
 
 BATCH = 1000
 LONGEST_S = 0.25
@@ -982,10 +982,11 @@ def run(deliveries: int, first_seed: int) -> Tally:
     with target() as fresh:
         for case in hard_cases():
             tally.deliver(fresh, case, _ELSEWHERE)
-    for number, done in enumerate(range(0, deliveries, BATCH), start=first_seed):
-        with target() as fresh:
-            _run_batch(fresh, min(BATCH, deliveries - done), number, tally)
-        print(f"\r{tally.counts.total()} deliveries", end="", file=sys.stderr, flush=True)
+    with contextlib.closing(Progress()) as progress:
+        for number, done in enumerate(range(0, deliveries, BATCH), start=first_seed):
+            with target() as fresh:
+                _run_batch(fresh, min(BATCH, deliveries - done), number, tally)
+            progress.tell(f"{tally.counts.total()} of {deliveries} deliveries and the hard ones")
     return tally
 
 
@@ -1020,7 +1021,6 @@ def main() -> None:
     arguments = parser.parse_args()
     began_s = time.monotonic()
     tally = run(arguments.deliveries, arguments.seed)
-    print(file=sys.stderr)
     for name, count in sorted(tally.counts.items()):
         print(f"{count:9,} {name}")
     took_s = time.monotonic() - began_s

@@ -11,11 +11,13 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from tests.model import books, steps
 from tests.model.books import Violation
 from tests.model.world import World
+from tests.progress import Progress
 
 STEPS = (5, 70)
 """Fewest and most steps of a world, before it is healed."""
@@ -77,9 +79,13 @@ def main() -> None:
     sums = Sums()
     began_s = time.monotonic()
     number = 0
-    while time.monotonic() - began_s < arguments.seconds and len(sums.broken) < arguments.most_broken:
-        play(arguments.seed, number, sums)
-        number += 1
+    with closing(Progress()) as progress:
+        while time.monotonic() - began_s < arguments.seconds and len(sums.broken) < arguments.most_broken:
+            play(arguments.seed, number, sums)
+            number += 1
+            passed = f"{time.monotonic() - began_s:.0f} of {arguments.seconds:.0f} s"
+            faults, broken = sums.faults.total(), len(sums.broken)
+            progress.tell(f"{passed}: {number} worlds, {faults} faults, {broken} broken")
     _print(sums, time.monotonic() - began_s)
     for world, why in sums.broken:
         print(f"\nBROKEN  python -m tests.model.soak --seed {arguments.seed} --world {world}\n  {why}")
