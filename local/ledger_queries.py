@@ -5,6 +5,7 @@ Events are read in batches, so that 100,000 of them need no more memory than the
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from itertools import batched, islice
 from typing import Any, NamedTuple
 
@@ -192,11 +193,10 @@ def timeline(event: Event, calls: Iterable[CallOfEvent]) -> list[dict[str, Any]]
     ]
     if event.waits:
         told.append(_moment(event.due_s, "due"))
-    shown = [one for _, one in sorted(told, key=lambda pair: pair[0])]
     if event.finish is not None:
-        shown.append(_moment(0.0, f"its task ended: {event.finish.state}")[1])
-        shown[-1]["at"] = event.finish.finished_at
-    return shown
+        ended_s = datetime.fromisoformat(event.finish.finished_at).timestamp()
+        told.append(_moment(ended_s, f"its task ended: {event.finish.state}"))
+    return [one for _, one in sorted(told, key=lambda pair: pair[0])]
 
 
 def _moments_of_call(found: CallOfEvent) -> Iterator[tuple[float, dict[str, Any]]]:

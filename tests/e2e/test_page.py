@@ -100,7 +100,6 @@ def test_a_person_sees_slots_fill_and_a_delivery_and_its_event(tab: Tab, scene: 
     tab.until_text("Z created ")
     assert tab.value("document.activeElement.id") == "event"
     assert '"task_id"' in tab.text()
-    picture(tab, "page-event.png")
     assert tab.complaints == []
 
 
@@ -117,6 +116,7 @@ def test_a_failed_host_is_shown_in_red_with_what_is_said_of_it(tab: Tab, scene: 
     tab.until("document.querySelector('#changes tbody td.bad')?.innerText === 'finished'")
     tab.click("webhook:check-host:web-1")
     tab.until("document.querySelector('#hosts tbody')?.innerText.includes('1003: ')")
+    picture(tab, "page-event.png")
     assert tab.complaints == []
 
 

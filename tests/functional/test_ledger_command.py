@@ -233,6 +233,19 @@ def test_show_says_what_came_of_each_host(run: Run, world: World) -> None:
     assert "inet-a" in lines
 
 
+def test_the_timeline_is_in_the_order_of_time(run: Run, world: World) -> None:
+    """A task ends before a sweep has seen it."""
+    world.record(world.draft("a"))
+    world.sweep()
+    world.emulator.finish(str(world.event("a").task_id))
+    world.sweep_after(60)
+
+    found = document(run("show", ID, "--json"))["timeline"]
+
+    assert [one["at"] for one in found] == sorted(one["at"] for one in found)
+    assert [one["what"] for one in found] == ["recorded", "created", "its task ended: SUCCESS", "finished"]
+
+
 @pytest.mark.usefixtures("ambiguous")
 def test_the_timeline_says_who_did_what_and_why(run: Run) -> None:
     """On the event itself: who reads it later, by any command, sees it."""
