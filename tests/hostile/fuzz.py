@@ -138,7 +138,7 @@ trigger = "webhook"
 task_type = "ATTACK_SURFACE_SCAN"
 verify = {scheme = "token", parameter = "token", secrets = ["env:TOKEN"]}
 
-[routes.open]
+[routes.anyone]
 trigger = "webhook"
 task_type = "ASSET_EXPOSURE_SCAN"
 param_from = {text = "text"}
@@ -355,7 +355,7 @@ def _token(_body: bytes, _sent_at: str, _id: str, _secrets: Mapping[str, str]) -
     return {}
 
 
-def _open(_body: bytes, _sent_at: str, id_: str, _secrets: Mapping[str, str]) -> dict[str, str]:
+def _anyone(_body: bytes, _sent_at: str, id_: str, _secrets: Mapping[str, str]) -> dict[str, str]:
     return {"idempotency-key": id_}
 
 
@@ -375,13 +375,13 @@ _SIGNERS: dict[str, _Signer] = {
     "bearer": _bearer,
     "basic": _basic,
     "token": _token,
-    "open": _open,
+    "anyone": _anyone,
 }
 
 ROUTE_NAMES = tuple(_SIGNERS)
-PROVEN = tuple(sorted({*ROUTE_NAMES} - {"open"}))
+PROVEN = tuple(sorted({*ROUTE_NAMES} - {"anyone"}))
 """Whose deliveries can lack their proof."""
-SIGNED_BY_TOKEN = frozenset({"bearer", "basic", "token", "open", "event-grid", "cloudevents"})
+SIGNED_BY_TOKEN = frozenset({"bearer", "basic", "token", "anyone", "event-grid", "cloudevents"})
 """Whose proof, if any, covers nothing: any body, and any id, is as good as another."""
 FORMS = frozenset({"pairs", "dated"})
 TIMED = frozenset({"standard", "slack", "hmac", "pairs", "keyed", "dated", "zoom"})
@@ -571,7 +571,7 @@ _FITTING: Mapping[str, Callable[[int], Any]] = {
     "bearer": lambda n: {"id": n, "value": [n]},
     "basic": lambda n: {"value": [n]},
     "token": lambda n: {"n": n},
-    "open": lambda n: {"text": f"scan {n}"},
+    "anyone": lambda n: {"text": f"scan {n}"},
 }
 """By the route: what it maps, another for each number."""
 
