@@ -228,6 +228,7 @@ def test_a_started_handler_collects_its_garbage(name: str) -> None:
     assert frozen > 10_000
 
 
+@pytest.mark.slow
 def test_events_leave_nothing_in_memory(emulator: Emulator, tmp_path: Path) -> None:
     """Four hundred more of them, on a SQLite file: less than what one alone would leave in 64 KB."""
     emulator.behaviour.cap = 10**9

@@ -212,7 +212,7 @@ def test_a_host_that_is_named_twice_is_one_outcome() -> None:
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from([*SAMPLE, "x"]), inner),
-    max_leaves=30,
+    max_leaves=10,
 )
 
 
