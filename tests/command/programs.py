@@ -15,6 +15,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from struct import pack
 
+from click.testing import CliRunner
+
+from local.command import main
+
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = [sys.executable, "-P", "-m", "local"]
 LIMIT_S = 60.0
@@ -45,6 +49,25 @@ def ran(
         timeout=LIMIT_S,
         check=False,
     )
+
+
+_SETTINGS = ("ONCETASK_", "ALIBABA_CLOUD_", "AWS_")
+
+
+def ran_here(*arguments: str, more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+    """As `ran`, in this process, which has everything loaded: where many commands are run."""
+    nobodys: dict[str, str | None] = {name: None for name in os.environ if name.startswith(_SETTINGS)}
+    status: object = None
+    with CliRunner().isolation(env={**nobodys, **more}) as (out, err, _):
+        try:
+            main(list(arguments))
+        except SystemExit as ended:
+            status = ended.code
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        printed, complained = out.getvalue().decode(), err.getvalue().decode()
+    assert isinstance(status, int)
+    return subprocess.CompletedProcess(arguments, status, printed, complained)
 
 
 class Running:

@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +29,7 @@ from oncetask.ledger.sqlite import SqlStore
 from oncetask.models import Status
 from oncetask.submit.report import Limits
 from tests.clocks import NOW_S, FakeClock
+from tests.command.programs import ran_here
 from tests.conftest import MakeApp
 from tests.functional.sweeps import CHECK, World, error_code
 
@@ -61,14 +61,12 @@ def world(make_app: MakeApp, clock: FakeClock, emulator: Emulator, tmp_path: Pat
 
 @pytest.fixture
 def run(tmp_path: Path, emulator: Emulator) -> Run:
-    """`run(*arguments)`: `oncetask ledger` in a pipe, on the world's ledger."""
+    """`run(*arguments)`: `oncetask ledger` on the world's ledger, its output a pipe's."""
 
     def run(
         *arguments: str, ledger: str | None = None, operator: str = ""
     ) -> subprocess.CompletedProcess[str]:
         environment = {
-            "PYTHONPATH": "src:.",
-            "PATH": "/usr/bin:/bin",
             "ONCETASK_LEDGER": f"sqlite://{tmp_path}/ledger.sqlite" if ledger is None else ledger,
             "ONCETASK_OPERATOR": operator,
             "ONCETASK_ROUTES": f"{tmp_path}/routes.toml",
@@ -76,8 +74,7 @@ def run(tmp_path: Path, emulator: Emulator) -> Run:
             "ALIBABA_CLOUD_ACCESS_KEY_ID": ACCESS_KEY_ID,
             "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
         }
-        command = [sys.executable, "-m", "local", "ledger", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        return ran_here("ledger", *arguments, more=environment)
 
     return run
 
