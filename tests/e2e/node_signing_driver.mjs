@@ -1,6 +1,7 @@
-// Signs deliveries as their senders do, with the senders' own libraries.
-// Argument: the node_modules folder. Standard input: a JSON list of {library, secret, body, id, sent_s}.
-// Prints a JSON list of signatures.
+// Signs deliveries as their senders do, with the senders' own libraries, or says whether a library that only
+// verifies lets them in.
+// Argument: the node_modules folder. Standard input: a JSON list of {library, secret, body, id, sent_s}, or of
+// {library, secret, body, headers}. Prints a JSON list of signatures, or of `true` and `false`.
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -15,7 +16,16 @@ async function octokit() {
   return import(pathToFileURL(join(folder, exports["."].node.import)));
 }
 
+const A_LONG_TIME_S = 1e9; // the documents were signed long ago
+
 const SIGNERS = {
+  "@hookflo/tern": async ({ secret, body, headers }) => {
+    const { WebhookVerificationService } = require("@hookflo/tern");
+    const request = new Request("https://example.com/", { method: "POST", body, headers });
+    const verified = await WebhookVerificationService.verifyWithPlatformConfig(
+      request, "sentry", secret, A_LONG_TIME_S);
+    return verified.isValid;
+  },
   "@octokit/webhooks-methods": async ({ secret, body }) => (await octokit()).sign(secret, body),
   stripe: ({ secret, body, sent_s }) => {
     const { webhooks } = new (require("stripe"))("sk_test_unused");

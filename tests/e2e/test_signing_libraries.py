@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import gidgetlab.sansio
 import pytest
 from cloudevents.core.bindings.http import HTTPMessage, to_binary_event, to_structured_event
 from cloudevents.core.v1.event import CloudEvent
@@ -73,8 +74,8 @@ def standard_headers(app: App, body: str, id_: str, *, old_s: float = 0) -> dict
     }
 
 
-def node_signatures(node_tools: Path, wanted: Sequence[Mapping[str, object]]) -> list[str]:
-    """What senders' own Node libraries make of them."""
+def node_libraries(node_tools: Path, wanted: Sequence[Mapping[str, object]]) -> list[Any]:
+    """What Node libraries make of them: signatures, or whether they verify."""
     done = subprocess.run(
         ["node", HERE / "node_signing_driver.mjs", node_tools],  # noqa: S607
         input=json.dumps(wanted),
@@ -84,14 +85,14 @@ def node_signatures(node_tools: Path, wanted: Sequence[Mapping[str, object]]) ->
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    signatures: list[str] = json.loads(done.stdout)
-    return signatures
+    made: list[Any] = json.loads(done.stdout)
+    return made
 
 
 def github_signatures(node_tools: Path, bodies: list[str]) -> list[str]:
     """What GitHub's own library makes of the bodies."""
     library = {"library": "@octokit/webhooks-methods", "secret": GITHUB_SECRET}
-    return node_signatures(node_tools, [library | {"body": body} for body in bodies])
+    return node_libraries(node_tools, [library | {"body": body} for body in bodies])
 
 
 def test_what_the_standard_webhooks_library_signs_is_accepted(app: App) -> None:
@@ -179,7 +180,7 @@ def signed_by_library(case: Case, node_tools: Path) -> dict[str, str]:
     if library == "standardwebhooks":
         return {header: Webhook(secret).sign(id_, datetime.fromtimestamp(sent_s, UTC), body)}
     wanted = {"library": library, "secret": secret, "body": body, "id": id_, "sent_s": sent_s}
-    return {header: node_signatures(node_tools, [wanted])[0]}
+    return {header: node_libraries(node_tools, [wanted])[0]}
 
 
 def with_headers(case: Case, headers: Mapping[str, str]) -> Case:
@@ -247,6 +248,69 @@ def bodies_with_one_bit_changed(body: bytes) -> Iterator[bytes]:
     """Two hundred of them, over the whole of it."""
     for at in range(0, len(body), max(1, len(body) // 200)):
         yield body[:at] + bytes([body[at] ^ 1 << at % 8]) + body[at + 1 :]
+
+
+# -- senders whose libraries only verify -----------------------------------------------------------
+
+
+def let_in_by_sentrys_library(case: Case, node_tools: Path, bodies: Sequence[bytes]) -> list[bool]:
+    """Whether the bodies are, with the document's headers. There is no library of Sentry's own; this one
+    writes the JSON again before it verifies, and knows no tolerance of ours.
+    """
+    (secret,) = case.told["environment"].values()
+    asked = {"library": "@hookflo/tern", "secret": secret, "headers": case.event["headers"]}
+    return [
+        bool(one) for one in node_libraries(node_tools, [asked | {"body": each.decode()} for each in bodies])
+    ]
+
+
+@pytest.mark.parametrize("path", documents_of("sentry"), ids=lambda path: path.stem)
+def test_sentrys_documents_are_let_in_as_a_library_lets_them_in(
+    path: Path, emulator: Emulator, node_tools: Path
+) -> None:
+    """The document by both; with one bit of its text changed, by neither."""
+    case = Case.at(path)
+    body = body_of(case.event).encode()
+    changed = [each for each in bodies_with_one_bit_changed(body) if is_text(each)]
+
+    by_library = let_in_by_sentrys_library(case, node_tools, [body, *changed])
+    with closing(case.app(emulator.url)) as app:
+        by_us = [status_of(app, with_body(case, each)) != 401 for each in (body, *changed)]
+
+    assert by_us == by_library == [True] + [False] * len(changed)
+
+
+def is_text(body: bytes) -> bool:
+    """Whether it is UTF-8, which is all that the library takes."""
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def gitlabs_library_lets_in(case: Case) -> bool:
+    """gidgetlab, the library for GitLab's webhooks in Python: a token is all that it checks."""
+    (secret,) = case.told["environment"].values()
+    try:
+        gidgetlab.sansio.Event.from_http(case.event["headers"], body_of(case.event).encode(), secret=secret)
+    except gidgetlab.ValidationFailure:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("path", documents_of("gitlab"), ids=lambda path: path.stem)
+def test_gitlabs_documents_are_let_in_as_its_library_lets_them_in(path: Path, emulator: Emulator) -> None:
+    """The document by both; with one bit of its token changed, by neither."""
+    case = Case.at(path)
+    tokens = with_one_bit_changed(case.event["headers"]["x-gitlab-token"])
+    changed = [with_headers(case, {"x-gitlab-token": token}) for token in tokens]
+
+    by_library = [gitlabs_library_lets_in(each) for each in (case, *changed)]
+    with closing(case.app(emulator.url)) as app:
+        by_us = [status_of(app, each) != 401 for each in (case, *changed)]
+
+    assert by_us == by_library == [True] + [False] * len(changed)
 
 
 # -- CloudEvents, which signs nothing ---------------------------------------------------------------
