@@ -19,12 +19,19 @@ settings.load_profile("machine of any speed")
 
 SOAKED = "test_soak.py"
 """Ten seconds of the long book-keeping, for every change."""
+SLOW_FOLDERS = {"e2e", "model"}
+ON_MOTO = {"test_iam.py", "test_aws_secrets.py"}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Other people's programs, and the long book-keeping, are `slow`: for `make check`, not `make test`."""
+    """Other people's programs (moto among them) and the long book-keeping are `slow`: for `make check`, not
+    for `make test`. So are, by marks of their own, eight processes at once, storms, every write struck in
+    turn, and what waits for real seconds.
+    """
     for item in items:
-        if item.path.parent.name in {"e2e", "model"} and item.path.name != SOAKED:
+        in_slow_folder = item.path.parent.name in SLOW_FOLDERS and item.path.name != SOAKED
+        on_moto = item.path.name in ON_MOTO or "moto" in getattr(item, "fixturenames", ())
+        if in_slow_folder or on_moto:
             item.add_marker(pytest.mark.slow)
 
 

@@ -323,6 +323,7 @@ def test_a_long_body_is_refused_and_not_kept(served: tuple[Running, str]) -> Non
     assert (status, json.loads(text)["error"]["code"]) == (413, "BodyTooLarge")
 
 
+@pytest.mark.slow
 def test_timers_fire_by_their_schedule(served: tuple[Running, str]) -> None:
     """At its own time, as Scheduler would."""
     server, _ = served
@@ -331,6 +332,7 @@ def test_timers_fire_by_their_schedule(served: tuple[Running, str]) -> None:
     server.until(r"^ +timer:often:\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")
 
 
+@pytest.mark.slow
 def test_the_sweep_survives_a_ledger_that_fails_and_says_so(folder: Path) -> None:
     """Once, and then that it works again."""
     ledger = folder / "ledger.sqlite"

@@ -35,7 +35,7 @@ def ledger_clock() -> FakeClock:
     return FakeClock()
 
 
-@pytest.fixture(params=["memory", "sqlite", "dynalite", "moto"])
+@pytest.fixture(params=["memory", "sqlite", "dynalite", pytest.param("moto", marks=pytest.mark.slow)])
 def store(request: pytest.FixtureRequest, tmp_path: Path, ledger_clock: FakeClock) -> Iterator[Store]:
     """An empty store of every kind."""
     made: Store

@@ -7,6 +7,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event
 from oncetask.ledger.sqlite import SqlStore
@@ -80,6 +82,7 @@ def rows_in(path: Path) -> int:
         return len(list(store.queued("event/r")))
 
 
+@pytest.mark.slow
 def test_of_eight_processes_one_records_an_event(tmp_path: Path) -> None:
     """Eight deliveries of one id at the same moment, each in its own process: exactly one is the first."""
     SqlStore(tmp_path / "ledger.sqlite").close()
@@ -89,6 +92,7 @@ def test_of_eight_processes_one_records_an_event(tmp_path: Path) -> None:
     assert [sum(mine) for mine in zip(*each, strict=True)] == [1] * ROUNDS
 
 
+@pytest.mark.slow
 def test_eight_processes_open_a_fresh_file_at_once(tmp_path: Path) -> None:
     """The process that comes first makes the tables; nobody fails, and everybody's row is there."""
     each = in_eight_processes(open_fresh_files, tmp_path)

@@ -164,6 +164,7 @@ def struck_delivery(world: World, drafts: list[Event], store: HookedStore, numbe
         store.before_put = lambda _: None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blow", ["dies", "fails", "is frozen"])
 @pytest.mark.parametrize(
     "faults",

@@ -877,6 +877,7 @@ def overlap_at(world: World, store: HookedStore, number: int) -> bool:
     return overlapped
 
 
+@pytest.mark.slow
 @each_scene
 @pytest.mark.parametrize("blow", [die_at, fail_at, freeze_at, overlap_at], ids=lambda blow: blow.__name__)
 def test_whatever_write_a_sweep_is_struck_at_nothing_is_lost_and_nothing_made_twice(

@@ -754,6 +754,7 @@ def start_function(environment: dict[str, str], tmp_path: Path) -> Iterator[Star
         process.communicate()
 
 
+@pytest.mark.slow
 def test_eight_processes_that_deliver_one_tick_at_once_make_one_task(
     start_function: StartFunction, emulator: Emulator, tmp_path: Path
 ) -> None:

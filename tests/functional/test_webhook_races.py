@@ -119,6 +119,7 @@ def results_of_eight(environment: Environment, events_of: Callable[[int], list[A
     return list(zip(*each, strict=True))
 
 
+@pytest.mark.slow
 def test_one_delivery_at_eight_processes_makes_one_task(
     environment: Environment, emulator: Emulator, ledger_path: Path
 ) -> None:
@@ -139,6 +140,7 @@ def test_one_delivery_at_eight_processes_makes_one_task(
         assert lanes(ledger) == []
 
 
+@pytest.mark.slow
 def test_one_signature_under_eight_ids_at_once_is_one_delivery(
     environment: Environment, emulator: Emulator
 ) -> None:

@@ -110,6 +110,7 @@ def test_a_hard_body_is_answered_by_the_law(webhook: Target, body: bytes, conten
         judge(Case(event, sent), webhook.deliver(event))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("body", HARD_BODIES.values(), ids=list(HARD_BODIES))
 def test_a_hard_body_takes_little_memory(webhook: Target, body: bytes) -> None:
     """64 MB more than before, at most, for any one delivery."""
@@ -178,6 +179,7 @@ def test_the_law_wants_haste(webhook: Target) -> None:
         judge_haste(replace(outcome, cpu_s=LONGEST_S))
 
 
+@pytest.mark.slow
 def test_a_hard_body_is_answered_in_time() -> None:
     """By every scheme, and 200 others: in a process of their own, because tracing this one slows it."""
     command = [sys.executable, "-m", "tests.hostile.fuzz", "--deliveries", "200"]
