@@ -11,7 +11,7 @@ import sys
 import termios
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
 from struct import pack
 
@@ -54,11 +54,13 @@ def ran(
 _SETTINGS = ("ONCETASK_", "ALIBABA_CLOUD_", "AWS_")
 
 
-def ran_here(*arguments: str, more: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
+def ran_here(
+    *arguments: str, cwd: Path = ROOT, more: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
     """As `ran`, in this process, which has everything loaded: where many commands are run."""
     nobodys: dict[str, str | None] = {name: None for name in os.environ if name.startswith(_SETTINGS)}
     status: object = None
-    with CliRunner().isolation(env={**nobodys, **more}) as (out, err, _):
+    with chdir(cwd), CliRunner().isolation(env={**nobodys, **(more or {})}) as (out, err, _):
         try:
             main(list(arguments))
         except SystemExit as ended:

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.command.programs import Running, ran, running
+from tests.command.programs import Running, ran, ran_here, running
 
 SECRETS = {
     "CHECK_HOST_SECRET": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
@@ -90,7 +90,7 @@ def folder(tmp_path: Path) -> Path:
 )
 def test_bad_input_gets_one_line_and_a_status(arguments: list[str], says: str, folder: Path) -> None:
     """What is wrong and what would be right; nothing on stdout, no traceback."""
-    printed = ran(*arguments, cwd=folder, more={"ONCETASK_ROUTES": str(folder / "routes.toml")})
+    printed = ran_here(*arguments, cwd=folder, more={"ONCETASK_ROUTES": str(folder / "routes.toml")})
 
     assert printed.returncode in {1, 2}
     assert printed.stdout == ""
@@ -135,7 +135,7 @@ def test_a_port_that_is_in_use_is_told() -> None:
 )
 def test_every_command_has_help(command: list[str]) -> None:
     """That says how it is called."""
-    printed = ran(*command, "--help")
+    printed = ran_here(*command, "--help")
 
     assert (printed.returncode, printed.stderr) == (0, "")
     assert printed.stdout.startswith(f"Usage: oncetask {' '.join(command)}")
