@@ -150,7 +150,7 @@ def summary(app: App) -> dict[str, Any]:
 
 def calls_of(app: App, event: Event) -> list[CallOfEvent]:
     """Its calls that gave no answer, as far as they are remembered, oldest first."""
-    found = [CallOfEvent(lost.call, lost) for lost in app.ledger.lost_calls(event.lost_calls)]
+    found = [CallOfEvent(lost.call, lost) for lost in app.ledger.lost_calls(event.lost_calls).records]
     last = call_of(app, event)
     if last is not None and last.call.call_id not in {one.call.call_id for one in found}:
         found.append(last)

@@ -109,7 +109,7 @@ def call_of(app: App, event: Event) -> CallOfEvent | None:
     if call is not None and _serves(call, event):
         return CallOfEvent(call, None)
     ids = [one for one in (*event.lost_calls[::-1], event.call_id) if one is not None]
-    for lost in app.ledger.lost_calls(ids):
+    for lost in app.ledger.lost_calls(ids).records:
         return CallOfEvent(lost.call, lost)
     return None
 

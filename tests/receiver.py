@@ -24,17 +24,21 @@ class Fault(NamedTuple):
     status: int | None = None
 
 
-@dataclass
+@dataclass(repr=False)
 class Receiver:
     """What came, and what comes next: `faults` are met one an entry or message, None: taken."""
 
     url: str
     faults: deque[Fault | None] = field(default_factory=deque)
-    bus: list[dict[str, Any]] = field(default_factory=list, repr=False)
-    queues: dict[str, list[dict[str, Any]]] = field(default_factory=dict, repr=False)
-    calls: list[list[dict[str, Any]]] = field(default_factory=list, repr=False)
-    headers: list[dict[str, str]] = field(default_factory=list, repr=False)
-    apps: list[ResultsApp] = field(default_factory=list, repr=False)
+    bus: list[dict[str, Any]] = field(default_factory=list)
+    queues: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    calls: list[list[dict[str, Any]]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    apps: list[ResultsApp] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        """Short: a law that breaks is told with all its arguments."""
+        return f"Receiver({self.url!r})"
 
     def forget(self) -> None:
         """Nothing has come, and no fault is left."""

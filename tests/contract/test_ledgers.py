@@ -614,7 +614,7 @@ def test_a_lost_call_is_kept_once(ledger: Ledger) -> None:
     ledger.keep_lost_call(lost_call())
     ledger.keep_lost_call(lost_call(closed_s=NOW_S + 9))
 
-    assert ledger.lost_calls(["call-1", "call-2"]) == [lost_call()]
+    assert ledger.lost_calls(["call-1", "call-2"]).records == [lost_call()]
 
 
 def test_a_lost_call_is_remembered_long_after_its_events_have_ended(
@@ -624,11 +624,11 @@ def test_a_lost_call_is_remembered_long_after_its_events_have_ended(
     ledger.keep_lost_call(lost_call())
 
     ledger_clock.advance(60 + KEPT_S - 1)
-    before = ledger.lost_calls(["call-1"])
+    before = ledger.lost_calls(["call-1"]).records
     ledger_clock.advance(1)
 
     assert before == [lost_call()]
-    assert ledger.lost_calls(["call-1"]) == []
+    assert ledger.lost_calls(["call-1"]).records == []
 
 
 def test_a_watched_call_is_among_what_runs_while_it_is_watched(ledger: Ledger) -> None:
@@ -879,11 +879,11 @@ def test_an_event_is_recorded_beside_a_newer_versions_names_of_queues(
     assert [found.event_id for found in ledger.waiting("event/r")] == ["a", "b"]
 
 
-def delivered(ledger: Ledger, delivery_id: str, *bound: str, route: str = "r") -> str:
+def delivered(
+    ledger: Ledger, delivery_id: str, *bound: str, route: str = "r", ends_s: float = NOW_S + 1200
+) -> str:
     """The delivery that signed bytes count for that come with this id, while those ids are bound."""
-    return ledger.delivery_of_signed_bytes(
-        route, "00ff", delivery_id, NOW_S + 1200, lambda known: known in bound
-    )
+    return ledger.delivery_of_signed_bytes(route, "00ff", delivery_id, ends_s, lambda known: known in bound)
 
 
 def test_signed_bytes_count_for_the_id_that_they_came_with_as_long_as_it_is_bound(
@@ -897,6 +897,18 @@ def test_signed_bytes_count_for_the_id_that_they_came_with_as_long_as_it_is_boun
     freed = delivered(ledger, "three")
 
     assert (first, again, freed, delivered(ledger, "four", route="other")) == ("one", "one", "three", "four")
+
+
+def test_signed_bytes_are_remembered_as_long_as_their_id_is_bound_anew(
+    ledger: Ledger, ledger_clock: FakeClock
+) -> None:
+    """An id that came again once it was free: under another id the bytes are still its own."""
+    delivered(ledger, "one", ends_s=NOW_S + 1200)
+    ledger_clock.advance(1100)
+    delivered(ledger, "one", ends_s=NOW_S + 10_000)
+    ledger_clock.advance(4000)
+
+    assert delivered(ledger, "two", "one") == "one"
 
 
 def test_an_id_counts_as_bound_until_its_events_must_have_been_recorded(

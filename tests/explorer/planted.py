@@ -35,8 +35,8 @@ PLANTED = (
     Planted(
         "claim: a sweep takes over a call that is in flight",
         "oncetask/sweep/recover.py",
-        "if not is_answered and lane.record.claim_ends_s > context.now_s():",
-        "if not is_answered and lane.record.claim_ends_s > context.now_s() + 60:",
+        "if lane.record.claim_ends_s > context.now_s():",
+        "if lane.record.claim_ends_s > context.now_s() + 60:",
     ),
     Planted(
         "lane: one that is taken is taken all the same",

@@ -1,14 +1,21 @@
 """Hosts by their senders' words: recorded first, looked up at the event's turn, and what came of each."""
 
+import fnmatch
+import re
+
 import pytest
 
 from local.emulator import Refuse, Throttle, host
+from local.tools import PROJECT
 from oncetask.errors import LedgerUnavailable
 from oncetask.handlers import sweep
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event, HostRule
+from oncetask.ledger.sqlite import SqlStore
+from oncetask.ledger.store import Row
 from oncetask.models import Result, Status
 from oncetask.submit.resolution import MOST_WRITTEN
+from tests.clocks import FakeClock
 from tests.functional.conftest import MakeWorld
 from tests.functional.sweeps import SCAN, HookedStore, World, error_code, failing_at, one
 
@@ -311,6 +318,62 @@ def test_a_death_at_any_write_of_a_selection_makes_no_host_twice(write: int, mak
     named = [target for task in world.targets() for target in task]
     assert sorted(set(named)) == sorted(named)
     assert {"u-0", "u-1", "u-2"} <= set(named)
+
+
+class SlowStore(SqlStore):
+    """A store in which a new event takes half a second of the clock."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        super().__init__()
+        self._clock = clock
+
+    def put(self, row: Row, *, replacing: str | None) -> bool:
+        if row.key.startswith("event/") and replacing is None:
+            self._clock.advance(0.5)
+        return super().put(row, replacing=replacing)
+
+
+def test_a_selection_in_a_slow_ledger_is_written_as_far_as_there_is_time(world: World) -> None:
+    """And noted: the next sweep goes on where this one ended."""
+    world.app.ledger = Ledger(SlowStore(world.clock), world.clock)
+    world.emulator.hosts[:] = [host(f"u-{n:04d}", ClientStatus="offline") for n in range(150)]
+    world.record(selecting(world))
+
+    noted = []
+    for _ in range(2):
+        began_s = world.clock.now_s()
+        world.sweep()
+        assert world.clock.now_s() - began_s < 60
+        rule = world.event("all").hosts
+        noted.append(rule.written if rule else 150)
+
+    assert 0 < noted[0] < 150
+    assert noted[1] == 150
+
+
+def test_a_sweeps_role_may_write_all_that_a_cold_selection_writes(world: World) -> None:
+    """template.yml bounds the keys; the sweep is the first to know the queue in its process."""
+    template = (PROJECT / "template.yml").read_text(encoding="utf-8")
+    role = template[template.index("  SweepRole:") :]
+    patterns = re.findall(r"[\w-]+/\*", role[role.index("LeadingKeys: [") :].partition("]")[0])
+
+    class RolesStore(SqlStore):
+        is_the_sweeps = False
+
+        def put(self, row: Row, *, replacing: str | None) -> bool:
+            may = any(fnmatch.fnmatchcase(row.key, pattern) for pattern in patterns)
+            if self.is_the_sweeps and not may:
+                raise LedgerUnavailable(f"AccessDeniedException: {row.key}")
+            return super().put(row, replacing=replacing)
+
+    store = RolesStore()
+    Ledger(store, world.clock).record(selecting(world))
+    store.is_the_sweeps = True
+    world.app.ledger = Ledger(store, world.clock)
+
+    world.sweep_after(60, 60)
+
+    assert world.event("all").status is Status.EXPANDED
 
 
 # -- what came of each ----------------------------------------------------------------------------

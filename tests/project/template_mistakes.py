@@ -89,7 +89,7 @@ OWN_MISTAKES: list[Mistake] = [
     ("arrivals that are tried again", "MaximumRetryAttempts: 0\n      MaximumRecordAge", "MaximumRetryAttempts: 2\n      MaximumRecordAge"),
     ("a webhook that forgets events", "[lane/*]", "[lane/*, event/*]"),
     ("a webhook that ends sweeps", "routes/*, signed/*]", "routes/*, signed/*, lease/*]"),
-    ("a sweep that cannot give calls up", "event/*, lane/*, call/*, task/*, lease/*", "event/*, lane/*, task/*, lease/*"),
+    ("a sweep that cannot give calls up", "event/*, lane/*, call/*, task/*, routes/*, lease/*", "event/*, lane/*, task/*, lease/*"),
     ("a stack's name for a group", "    Type: AWS::Scheduler::ScheduleGroup #", "    Properties: {Name: !Ref AWS::StackName}\n    Type: AWS::Scheduler::ScheduleGroup #"),
     ("schedules of everybody", ", aws:SourceArn: !GetAtt Schedules.Arn}", "}"),
     ("an alarm that forgets the results function", '" + FILL(results, 0)"', '""'),

@@ -311,7 +311,7 @@ def test_each_function_writes_its_own_kinds_of_records(stack: Stack) -> None:
     expected = {
         "TimerFunction": {*calls, ROUTES_KEY},
         "WebhookFunction": {*calls, ROUTES_KEY, SIGNED_KEY},
-        "SweepFunction": {*calls, LEASE_KEY},
+        "SweepFunction": {*calls, ROUTES_KEY, LEASE_KEY},
     }
 
     for name, role in _roles(deployed).items():

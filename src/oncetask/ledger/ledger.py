@@ -37,6 +37,9 @@ written over it.
 RECORDED_WITHIN_S = 60.0
 """A delivery has recorded its events so long after its signed bytes, or never will."""
 
+EXTENDED_EACH_S = 3600
+"""Signed bytes that come with their own id again are remembered for longer, at most so often."""
+
 FULL_KNOWN_S = 60.0
 """How late a process may learn that a route is full."""
 
@@ -171,10 +174,10 @@ class Ledger:
         taken = Taken([], [], ())
         for row in rows:
             if row.key == ROUTES_KEY:
-                names = self._rows.readable(
-                    row, RouteNames
-                )  # unreadable: the next event of each process writes it
-                taken = taken._replace(queues=names.queues if names else ())
+                names = self._rows.readable(row, RouteNames)
+                if names is not None:  # else the next event of each process writes it
+                    taken = taken._replace(queues=names.queues)
+                    self._known_queues |= {*names.queues}
                 continue
             lane = self._rows.readable(row, Lane)
             if lane is None:
@@ -199,9 +202,9 @@ class Ledger:
         """Remember a call whose lane will be released without an answer. Done twice, it is the same."""
         self._rows.put_if_free(call_key(lost.call.call_id), lost, damaged_is_free=True)
 
-    def lost_calls(self, call_ids: Iterable[str]) -> list[LostCall]:
-        """Those that exist and can be read, in the order given."""
-        return self._rows.read([call_key(call_id) for call_id in call_ids], LostCall).records
+    def lost_calls(self, call_ids: Iterable[str]) -> Read[LostCall]:
+        """Those that exist, in the order given, and the keys of damaged ones."""
+        return self._rows.read([call_key(call_id) for call_id in call_ids], LostCall)
 
     def change_lost_call(self, call_id: str, change: Callable[[LostCall], LostCall]) -> LostCall | None:
         """As `change_event`."""
@@ -291,7 +294,10 @@ class Ledger:
         mine = SignedBytes(delivery_id=delivery_id, since_s=now_s, ends_s=int(ends_s))
 
         def is_free(kept: SignedBytes) -> bool:
-            if kept.delivery_id == delivery_id or kept.since_s + RECORDED_WITHIN_S > now_s:
+            if kept.delivery_id == delivery_id:
+                # The id may be bound anew: its bytes are remembered as long as it is, written once an hour.
+                return kept.ends_s + EXTENDED_EACH_S < mine.ends_s
+            if kept.since_s + RECORDED_WITHIN_S > now_s:
                 return False
             return not is_bound(kept.delivery_id)
 

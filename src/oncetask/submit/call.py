@@ -59,7 +59,8 @@ class Caller:
     def resolver(self, deadline: Deadline, change: ChangeEvent | None = None) -> Resolver:
         """The lookups of one invocation that ends by then."""
         lookups = Lookups(self.security_center(), self._memory, deadline)
-        return Resolver(self.ledger, lookups, self.clock, self.jitter, change or self.ledger.change_event)
+        change = change or self.ledger.change_event
+        return Resolver(self.ledger, lookups, deadline, self.clock, self.jitter, change)
 
     def has_time(self, deadline: Deadline) -> bool:
         """Whether a call may still begin."""
@@ -185,7 +186,8 @@ class Caller:
         try:
             stand = self.settle(call, answer, events, report)
             # A lost call keeps its lane: whatever task of the type shows up now is searched for as its own.
-            if answer.outcome is not Outcome.LOST:
+            # And a lane that somebody took over meanwhile is theirs to release: they may be ending events.
+            if answer.outcome is not Outcome.LOST and _has_same_holder(answered, lane):
                 self.ledger.release_lane(answered)
         except (LedgerUnavailable, DamagedRecord):
             return Called(call, answer, self._reported(call, answer, events), is_resolved=False)
@@ -202,8 +204,9 @@ class Caller:
         call = _call_of(lane).model_copy(update=update)
         current: Kept[Lane] | None = lane
         while current is not None and _is_unresolved(current, call):
-            # The call is over: nobody has to wait for the end of the claim any more.
-            ends_s = min(lane.record.claim_ends_s, now_s)
+            # The call is over: nobody has to wait for the end of its claim any more. Another's claim goes on.
+            claim_ends_s = current.record.claim_ends_s
+            ends_s = min(claim_ends_s, now_s) if _has_same_holder(current, lane) else claim_ends_s
             answered = self.ledger.change_lane(current, call=call, claim_ends_s=ends_s)
             if answered is not None:
                 return answered
@@ -301,6 +304,10 @@ def _is_unresolved(lane: Kept[Lane], call: Call) -> bool:
     """Whether the lane still holds that call, without an answer."""
     held = lane.record.call
     return held is not None and held.call_id == call.call_id and held.answer is None
+
+
+def _has_same_holder(lane: Kept[Lane], other: Kept[Lane]) -> bool:
+    return lane.record.holder == other.record.holder
 
 
 def _call_of(lane: Kept[Lane]) -> Call:

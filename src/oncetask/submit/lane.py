@@ -39,7 +39,7 @@ def held(ledger: Ledger, clock: Clock, task_type: str, *, patience_s: float = 0.
         yield taken
     finally:
         if taken is not None:
-            with suppress(LedgerUnavailable):  # the claim ends by itself
+            with suppress(LedgerUnavailable, DamagedRecord):  # the claim ends by itself
                 _release(ledger, clock, taken)
 
 
@@ -78,8 +78,13 @@ def _take_over(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
 
 
 def _release(ledger: Ledger, clock: Clock, taken: Held) -> None:
-    # The call in it is still searched for: its lane is no nearer to being free than before.
-    if taken.is_taken_over:
-        ledger.change_lane(taken.lane, claim_ends_s=clock.now_s())
-    else:
+    if not taken.is_taken_over:
         ledger.release_lane(taken.lane)
+        return
+    # The call in it is still searched for: its lane is no nearer to being free than before. Its sender may
+    # have written an answer into it meanwhile.
+    current: Kept[Lane] | None = taken.lane
+    while current is not None and current.record.holder == taken.lane.record.holder:
+        if ledger.change_lane(current, claim_ends_s=clock.now_s()) is not None:
+            return
+        current = ledger.lane(current.record.task_type)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from oncetask.clock import Clock
+from oncetask.clock import Clock, Deadline
 from oncetask.errors import Code, DamagedRecord, Kind, RecordTooLarge
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event, HostRule
@@ -23,6 +23,8 @@ from oncetask.submit.settlement import Jitter, backoff_s
 
 MOST_WRITTEN = 500
 """So many selected hosts become events in one turn of their route."""
+NOTING_S = 2.0
+"""Left for noting how many were written: a killed invocation would write them all again."""
 
 type ChangeEvent = Callable[[str, Callable[[Event], Event]], Event | None]
 """`Ledger.change_event`, or something that also remembers what changed."""
@@ -38,6 +40,7 @@ class Resolver:
 
     ledger: Ledger
     lookups: Lookups
+    deadline: Deadline
     clock: Clock
     jitter: Jitter
     change: ChangeEvent
@@ -47,7 +50,7 @@ class Resolver:
 
     def resolve(self, events: Sequence[Event]) -> list[Event]:
         """Where these events stand once their hosts were looked up, in this order; what there was no time for
-        stands as before. Raises LedgerUnavailable.
+        stands as before. Raises LedgerUnavailable, and DamagedRecord: a newer version has changed one.
         """
         wanted = {event.event_id: _wanted(event) for event in events if _is_named(event)}
         found = self.lookups.resolve([each for several in wanted.values() for each in several])
@@ -109,17 +112,24 @@ class Resolver:
     def _expanded(self, event: Event, rule: HostRule) -> Event:
         if rule.selected is None:
             return self._selected(event, rule)
-        for index in range(rule.written, min(rule.written + MOST_WRITTEN, len(rule.selected))):
-            # Put if absent: after a death in between, those that are there already stay as they are.
-            with suppress(DamagedRecord):  # one host's event; a sweep reports it, and the others go on
-                kept, _ = self.ledger.record(self._event_for(event, rule.selected[index], index))
-                self.take_in(kept)
-        written = min(rule.written + MOST_WRITTEN, len(rule.selected))
+        written = self._written(event, rule, rule.selected)
         if written < len(rule.selected):
-            return self._noted(event, rule.model_copy(update={"written": written}))
+            is_further = written > rule.written
+            return self._noted(event, rule.model_copy(update={"written": written})) if is_further else event
         now_s = self.clock.now_s()
         update = {"status": Status.EXPANDED, "hosts": None, "error": None, "settled_s": now_s}
         return self._moved(event, update)
+
+    def _written(self, event: Event, rule: HostRule, uuids: Sequence[str]) -> int:
+        """How many of the selected hosts have an event, after as many more as there is time for."""
+        written, last = rule.written, min(rule.written + MOST_WRITTEN, len(uuids))
+        while written < last and self.deadline.left_s() > NOTING_S:
+            # Put if absent: after a death in between, those that are there already stay as they are.
+            with suppress(DamagedRecord):  # one host's event; a sweep reports it, and the others go on
+                kept, _ = self.ledger.record(self._event_for(event, uuids[written], written))
+                self.take_in(kept)
+            written += 1
+        return written
 
     def _selected(self, event: Event, rule: HostRule) -> Event:
         """What was selected is on the event before the first host's event is: after a death the same hosts

@@ -212,6 +212,11 @@ def left_to_operator(event: Event, call: Call, now_s: float) -> Event:
     return _ambiguous(event, tuple(dict.fromkeys((*event.lost_calls, call.call_id))), now_s)
 
 
+def left_without_a_search(event: Event, now_s: float) -> Event:
+    """The event whose earlier calls cannot be read any more, so that nobody can search for their tasks."""
+    return event if event.is_ambiguous else _ambiguous(event, event.lost_calls, now_s)
+
+
 def _ambiguous(event: Event, losses: tuple[str, ...], now_s: float) -> Event:
     update = {"lost_calls": losses, "error": AMBIGUOUS, "due_s": event.give_up_s}
     return event.moved(now_s, update)

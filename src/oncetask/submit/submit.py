@@ -157,7 +157,9 @@ class Submitter:
             turn.report.ambiguous_hosts = turn.resolver.ambiguous
         try:
             return turn.resolver.resolve([event])[0]
-        except (LedgerUnavailable, DamagedRecord):
+        except DamagedRecord:  # a newer version has changed it; it is recorded, and a sweep reports it
+            return event
+        except LedgerUnavailable:
             if not turn.has_asked:
                 raise
             return event
@@ -166,6 +168,8 @@ class Submitter:
         """One event's call; None where it has to wait."""
         task_type = event.request.task_type
         if not turn.heeded.allows(task_type) or not self._is_in_time(turn):
+            return None
+        if event.give_up_s <= self.clock.now_s():  # a tick that came late: the sweep ends it
             return None
         try:
             called = self.caller.call([event], turn.report, turn.limits())
@@ -220,7 +224,7 @@ def _seen_again(draft: Event, kept: Event, now_s: float) -> Result:
     if None in (draft.item_sha256, kept.item_sha256) or draft.item_sha256 == kept.item_sha256:
         return stands
     if draft.first_wins:
-        return stands.model_copy(update={"request": None})
+        return stands.model_copy(update={"request": None, "hosts_missing": []})
     return _rejected(draft, Code.EVENT_ID_REUSED, "this id came before with another content", now_s)
 
 

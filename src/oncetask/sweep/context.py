@@ -1,6 +1,7 @@
 """What all phases of one sweep share: its ledger, its time, and what it has changed so far."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -175,12 +176,21 @@ class Context:
             self.results[name] = damaged(name, self.now_s())
             self.open.waiting.pop(name, None)
 
-    def newer_among(self, event_ids: Iterable[str]) -> list[str]:
-        """Those of the events' records that a newer version wrote. What concerns such an event is left to
-        that version as a whole, or nobody would tell the event.
+    def reports_newer(self, damaged_keys: Iterable[str]) -> bool:
+        """Whether a newer version wrote one of these records, each of which is reported. What concerns such
+        a record is left to that version as a whole, or nobody would tell its events.
         """
-        damaged_keys = self.ledger.read_events(event_ids).damaged_keys
-        return [key for key in damaged_keys if self.ledger.is_newer(key)]
+        newer_keys = [key for key in damaged_keys if self.ledger.is_newer(key)]
+        self.report.newer_keys += newer_keys
+        return bool(newer_keys)
+
+    @contextmanager
+    def leaving_damage(self) -> Iterator[None]:
+        """A damaged record that is met inside ends the block: it is reported, and the sweep goes on."""
+        try:
+            yield
+        except DamagedRecord as error:
+            self.set_aside(error.key)
 
     def record_of(self, task_id: str) -> TaskRecord | None:
         """The task's record; one that is damaged is nobody's from now on."""

@@ -23,7 +23,8 @@ def follow(context: Context, tasks: list[TaskRecord]) -> str:
     going = []
     for task in tasks:
         if _is_lost(context, task):
-            _end(context, task, lambda _: lost(context.now_s()))
+            with context.leaving_damage():
+                _end(context, task, lambda _: lost(context.now_s()))
         else:
             going.append(task)
     followed_to = context.lease.followed_to
@@ -31,7 +32,8 @@ def follow(context: Context, tasks: list[TaskRecord]) -> str:
         if not context.caller.has_time(half):
             break
         followed_to = _position_of(task)
-        _follow_one(context, task)
+        with context.leaving_damage():
+            _follow_one(context, task)
     return followed_to
 
 
@@ -110,7 +112,7 @@ def _end(context: Context, task: TaskRecord, finish: Callable[[Event], Finish]) 
     # The task last: as long as it counts as running, a sweep that finds its end again tells the rest.
     changed = [_step_by_step(context, event_id, one_step) for event_id in served_by_id]
     context.report.second_tasks += told_second
-    if None in changed and context.newer_among(served_by_id):
+    if None in changed and context.reports_newer(context.ledger.read_events(served_by_id).damaged_keys):
         return
     context.ledger.change_task(task.task_id, lambda kept: kept.model_copy(update={"ended_s": now_s}))
     context.open.running.discard(task.task_id)

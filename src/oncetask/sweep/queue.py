@@ -45,6 +45,9 @@ def _read_queue(context: Context, queue: str) -> RouteQueue:
         is_counted = len(context.open.waiting) >= COUNTED and found.open_events >= full_at
         if is_counted and (not is_due or len(found.due) >= MOST_DUE):
             break
+        # A route may have as many as its max_open says, and what is behind these is only counted.
+        if found.open_events >= MOST_DUE and not context.is_in_time_to_write():
+            break
     return found
 
 

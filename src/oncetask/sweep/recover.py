@@ -34,7 +34,10 @@ def recover(context: Context, task_types: Iterable[str]) -> tuple[str, ...]:
         elif context.ledger.is_newer(key):
             context.report.newer_keys.append(key)
     for lane in taken.lanes:
-        if not _is_released(context, lane):
+        is_released = False
+        with context.leaving_damage():  # one lane's fault is that lane's
+            is_released = _is_released(context, lane)
+        if not is_released:
             context.heeded.closed_types.add(lane.record.task_type)
     return taken.queues
 
@@ -42,8 +45,7 @@ def recover(context: Context, task_types: Iterable[str]) -> tuple[str, ...]:
 def _is_released(context: Context, lane: Kept[Lane]) -> bool:
     """Bring one lane forward; whether it is free now."""
     call = lane.record.call
-    is_answered = call is not None and call.answer is not None
-    if not is_answered and lane.record.claim_ends_s > context.now_s():
+    if lane.record.claim_ends_s > context.now_s():
         return False
     if call is not None:
         if _is_for_newer(context, call):
@@ -56,9 +58,7 @@ def _is_released(context: Context, lane: Kept[Lane]) -> bool:
 
 
 def _is_for_newer(context: Context, call: Call) -> bool:
-    newer_keys = context.newer_among(call.event_ids)
-    context.report.newer_keys += newer_keys
-    return bool(newer_keys)
+    return context.reports_newer(context.ledger.read_events(call.event_ids).damaged_keys)
 
 
 def _settle(context: Context, call: Call, answer: Answer) -> None:
@@ -107,10 +107,13 @@ def _is_over(context: Context, lane: Kept[Lane], call: Call) -> bool:
     if not is_due or not context.is_in_time():
         return False
     closed = context.ledger.lost_calls([call.call_id])
-    if closed:  # and its closer died
-        _close_again(context, closed[0])
+    earlier = context.ledger.lost_calls(call.earlier)
+    if context.reports_newer([*closed.damaged_keys, *earlier.damaged_keys]):
+        return False
+    if closed.records:  # and its closer died
+        _close_again(context, closed.records[0])
         return True
-    if any(_is_found_later(context, lost) for lost in context.ledger.lost_calls(call.earlier)):
+    if any(_is_found_later(context, lost) for lost in earlier.records):
         close_in_vain(context, call, watched_until_s=now_s + WATCHED_S)
         return True
     return _is_found_now(context, lane, call, is_last=is_last)

@@ -57,7 +57,7 @@ class Sweeper:
     def gauges(self) -> Gauges:
         """How much is open now."""
         context = Context(
-            self.caller, self.rules, SweepReport(), Deadline.after(0, self.caller.clock), 0.0, Lease()
+            self.caller, self.rules, SweepReport(), Deadline.after(LONGEST_S, self.caller.clock), 0.0, Lease()
         )
         self._read_open(context, context.ledger.taken(()).queues)
         return context.open.gauges(context.now_s())
@@ -106,4 +106,5 @@ def _watch(context: Context, lost_calls: Sequence[LostCall]) -> None:
     for lost in lost_calls:
         if not context.is_in_time():
             return
-        watch(context, lost, lane_is_free=lost.call.request.task_type not in context.heeded.closed_types)
+        with context.leaving_damage():
+            watch(context, lost, lane_is_free=lost.call.request.task_type not in context.heeded.closed_types)

@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from oncetask.errors import DamagedRecord
 from oncetask.ledger.records import Event, LostCall
 from oncetask.models import Outcome
 from oncetask.submit.call import Called
 from oncetask.submit.grouping import groups
 from oncetask.submit.lane import held
 from oncetask.submit.report import Limits
-from oncetask.submit.settlement import DIVIDES_GROUPS
+from oncetask.submit.settlement import DIVIDES_GROUPS, left_without_a_search
 from oncetask.sweep.context import Context
 from oncetask.sweep.matching import Found, Unclear
 from oncetask.sweep.queue import RouteQueue, by_turn, due_events, end_event, is_past_its_end
@@ -131,8 +132,9 @@ def _give_up(context: Context, task_type: str, events: Sequence[Event]) -> None:
 
 def _call(context: Context, group: list[Event]) -> Called | None:
     """Ask for one group; None where that was not possible."""
-    lost = context.ledger.lost_calls(group[0].lost_calls) if group[0].lost_calls else []
-    called = _call_again(context, group, lost) if lost else _call_first(context, group)
+    called = None
+    with context.leaving_damage():
+        called = _call_again(context, group) if group[0].lost_calls else _call_first(context, group)
     if called is not None:
         context.take_in(called)
     return called
@@ -141,15 +143,46 @@ def _call(context: Context, group: list[Event]) -> Called | None:
 def _call_first(context: Context, group: list[Event]) -> Called | None:
     called = context.caller.call(group, context.report, Limits(context.deadline))
     if called is None:
-        context.heeded.closed_types.add(group[0].request.task_type)
+        _close_where_taken(context, group[0].request.task_type)
     return called
 
 
-def _call_again(context: Context, group: list[Event], lost: Sequence[LostCall]) -> Called | None:
+def _close_where_taken(context: Context, task_type: str) -> None:
+    """A call that was not possible closes its type where the lane is taken; events that others have changed
+    meanwhile are no reason for the type's others to wait.
+    """
+    try:
+        is_taken = context.ledger.lane(task_type) is not None
+    except DamagedRecord:  # a newer version's, or the next sweep mends it
+        is_taken = True
+    if is_taken:
+        context.heeded.closed_types.add(task_type)
+
+
+def _earlier_calls(context: Context, group: list[Event]) -> list[LostCall]:
+    """The calls of these events that gave no answer; none where one of them cannot be read: without a search
+    for its task nothing is sent again. The events wait for the newer version that can, or for the operator.
+    """
+    lost_calls = group[0].lost_calls
+    read = context.ledger.lost_calls(lost_calls)
+    if len(read.records) == len(lost_calls):
+        return read.records
+    if context.reports_newer(read.damaged_keys):
+        _put_off(context, group)
+        return []
+    context.report.damaged_keys += read.damaged_keys
+    for event in group:
+        context.change(event.event_id, _instead_of(event, left_without_a_search(event, context.now_s())))
+    return []
+
+
+def _call_again(context: Context, group: list[Event]) -> Called | None:
     """After one more search, under the lane: nobody else makes a task of the type meanwhile."""
-    taken = context.caller.take(group, Limits(context.deadline), lost)
+    lost = _earlier_calls(context, group)
+    taken = context.caller.take(group, Limits(context.deadline), lost) if lost else None
     if taken is None:
-        context.heeded.closed_types.add(group[0].request.task_type)
+        if lost:
+            _close_where_taken(context, group[0].request.task_type)
         return None
     lane, events = taken
     if _is_found(context, lost):
