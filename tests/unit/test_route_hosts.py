@@ -103,7 +103,33 @@ def test_a_value_is_asked_for_in_the_services_spelling(
 @pytest.mark.parametrize("task_type", [*HOST_TYPES, "NEWER"])
 def test_types_about_hosts_take_them(load: Load, task_type: str) -> None:
     """And newer ones may."""
-    assert load(table('where = {groupName = "prod"}', task_type=task_type))["r"].selects_hosts
+    param = '{mode = 1, problemType = "offline", items = "PORT_SNAPSHOT"}'
+    assert load(table('where = {groupName = "prod"}', task_type=task_type, param=param))["r"].selects_hosts
+
+
+@pytest.mark.parametrize(
+    ("task_type", "param", "says"),
+    [
+        ("ASSETS_COLLECTION", "{}", "param.items: ASSETS_COLLECTION needs it, a text that is not empty"),
+        (
+            "CLIENT_PROBLEM_CHECK",
+            '{mode = "1", problemType = "offline"}',
+            "param.mode: CLIENT_PROBLEM_CHECK needs it, an integer",
+        ),
+        (
+            "CLIENT_PROBLEM_CHECK",
+            "{mode = 1}",
+            "param.problemType: CLIENT_PROBLEM_CHECK needs it, a text that is not empty",
+        ),
+    ],
+)
+def test_a_param_that_nothing_will_complete_is_refused_at_start(
+    load: Load, task_type: str, param: str, says: str
+) -> None:
+    """What the item or a selection gives is waited for; the rest must stand there."""
+    written = table('where = {groupName = "prod"}', task_type=task_type, param=param)
+
+    assert mistake(load, written) == says
 
 
 # -- what may not -------------------------------------------------------------------------------------

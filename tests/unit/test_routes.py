@@ -788,7 +788,9 @@ def routes(draw: st.DrawFn) -> Route:
         keys |= {"targets": targets, "max_targets": draw(st.integers(1, 3))}
     param_from = draw(st.dictionaries(st.sampled_from(["k", "items", "mode"]), expressions, max_size=2))
     task_type = draw(st.sampled_from(["IMAGE_SCAN", "ASSETS_COLLECTION", "CLIENT_PROBLEM_CHECK"]))
-    return route(**keys, param_from=param_from, task_type=task_type)
+    param = {"mode": 1, "problemType": "offline", "items": "PORT_SNAPSHOT"}
+    param |= {} if "targets" in keys else {"uuids": "inet-1"}
+    return route(**keys, param=param, param_from=param_from, task_type=task_type)
 
 
 def outcome(r: Route, payload: object) -> list[Event | Result] | Code:

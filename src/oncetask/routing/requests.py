@@ -1,7 +1,7 @@
 """From a route and an item to the request that is sent, checked where its shape is public."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from oncetask.errors import Code, Rejection
 from oncetask.models import TaskRequest
 from oncetask.routing.hosts import refuse_bad_targets
+from oncetask.routing.params import lack_of
 from oncetask.routing.routes import SOURCE, Route, Text
 from oncetask.routing.suggestions import among
 from oncetask.webhooks.body import is_deeper_than
@@ -110,9 +111,9 @@ def _checked_request(
 
     Raises Rejection BadParam or RequestTooLarge.
     """
-    check = _PARAM_CHECKS.get(task_type)
-    if check is not None:
-        check(param | dict.fromkeys(selected, "selected"))
+    lack = lack_of(task_type, param, given=selected)
+    if lack is not None:
+        raise Rejection(Code.BAD_PARAM, f"{task_type} needs Param.{lack.key}, {lack.words}")
     try:
         request = TaskRequest(
             task_type=task_type, task_name=task_name or task_type, param=param, source=source or SOURCE
@@ -128,28 +129,3 @@ def _checked_request(
     if is_deeper_than(PARAM_LEVELS, param):
         raise Rejection(Code.BAD_PARAM, f"Param nests deeper than {PARAM_LEVELS} levels")
     return request
-
-
-def _check_problem_check(param: Mapping[str, Any]) -> None:
-    mode = param.get("mode")
-    if isinstance(mode, bool) or not isinstance(mode, int):
-        raise Rejection(Code.BAD_PARAM, "CLIENT_PROBLEM_CHECK needs Param.mode, an integer")
-    _check_texts(param, "CLIENT_PROBLEM_CHECK", "problemType", "uuids")
-
-
-def _check_assets_collection(param: Mapping[str, Any]) -> None:
-    _check_texts(param, "ASSETS_COLLECTION", "items")
-
-
-def _check_texts(param: Mapping[str, Any], task_type: str, *keys: str) -> None:
-    for key in keys:
-        value = param.get(key)
-        if not isinstance(value, str) or not value.strip():
-            raise Rejection(Code.BAD_PARAM, f"{task_type} needs Param.{key}, a text that is not empty")
-
-
-_PARAM_CHECKS = {
-    "CLIENT_PROBLEM_CHECK": _check_problem_check,
-    "ASSETS_COLLECTION": _check_assets_collection,
-}
-"""The two shapes that are public; every other Param is any JSON object."""

@@ -22,6 +22,7 @@ from oncetask.errors import SettingsError
 from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
 from oncetask.routing.expressions import Expression
 from oncetask.routing.hosts import Hosts
+from oncetask.routing.params import lack_of
 from oncetask.routing.suggestions import among, suggestion
 from oncetask.webhooks.schemes import SCHEMES, keys_of, scheme_of
 from oncetask.webhooks.verification import HeaderName, Scheme
@@ -165,9 +166,19 @@ class Route(BaseModel):
             raise ValueError("target_key: it is also under param or param_from")
         if self.hosts is not None:
             self.hosts.refuse_unfit(self.task_type, has_targets=self.targets is not None)
+        self._param_is_complete()
         self._replays_are_remembered()
         self._host_operations_are_guarded()
         return self
+
+    def _param_is_complete(self) -> None:
+        """As far as the item does not give it."""
+        if self.task_type is None:
+            return
+        given = {*self.param_from, *([self.target_key] if self.takes_hosts else [])}
+        lack = lack_of(self.task_type, self.param, given)
+        if lack is not None:
+            raise ValueError(f"param.{lack.key}: {self.task_type} needs it, {lack.words}")
 
     def _schedule_fits(self) -> None:
         if self.trigger is not Trigger.TIMER and (self.schedule or self.timezone):
