@@ -4,13 +4,13 @@
     ├── SettingsError            the operator: environment or routes file; the process stops at start
     ├── Rejection                the sender: this event will never work as it is
     ├── QueryFailed              whom `kind` says: a query gave nothing; no event changes by it
-    └── Unavailable              the operator: something that we need is not there now
-        ├── LedgerUnavailable        nothing can be recorded, so nothing is asked
-        ├── TooManyOpen              a route has as many open events as it may
-        ├── SecretUnavailable        a webhook cannot be verified
-        └── CredentialsUnavailable   Security Center cannot be asked; the event waits
-    DamagedRecord                the operator: one record of the ledger cannot be read; the rest goes on
-    └── RecordTooLarge               it can be read, and not written any more
+    ├── Unavailable              the operator: something that we need is not there now
+    │   ├── LedgerUnavailable        nothing can be recorded, so nothing is asked
+    │   ├── TooManyOpen              a route has as many open events as it may
+    │   ├── SecretUnavailable        a webhook cannot be verified
+    │   └── CredentialsUnavailable   Security Center cannot be asked; the event waits
+    └── DamagedRecord            the operator: one record of the ledger cannot be read; the rest goes on
+        └── RecordTooLarge           it can be read, and not written any more
 
 What Security Center answers is no exception: it is an `Answer` (models), because it is recorded.
 Texts hold names, codes and what to do; never a secret, a signature or a payload.
@@ -72,7 +72,7 @@ class Code(StrEnum):
 
 
 class OnceTaskError(Exception):
-    """The root: nothing else of ours is raised."""
+    """The root of what one part of oncetask raises for another; a module's own errors stay inside it."""
 
 
 class SettingsError(OnceTaskError):

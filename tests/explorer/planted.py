@@ -47,10 +47,10 @@ PLANTED = (
     Planted(
         "lane: released before the answer is settled",
         "oncetask/submit/call.py",
-        "            stand = self.settle(call, answer, events, report)\n            # A lost",
+        "            stand = self.settle(call, answer, events, report)\n            # An unanswered",
         "            if answer.outcome is not Outcome.LOST:\n"
         "                self.ledger.release_lane(answered)\n"
-        "            stand = self.settle(call, answer, events, report)\n            # A lost",
+        "            stand = self.settle(call, answer, events, report)\n            # An unanswered",
     ),
     Planted(
         "call: events are not read again under the lane",

@@ -175,7 +175,9 @@ def _of_broken_call(inner: BaseException | None, exchange: Exchange) -> Answer:
             return refusal(Outcome.OPERATOR, str(inner.code), inner.message)
         case CredentialException():
             return refusal(
-                Outcome.OPERATOR, Code.CREDENTIALS_UNAVAILABLE, "no access key for Security Center can be had"
+                Outcome.OPERATOR,
+                Code.CREDENTIALS_UNAVAILABLE,
+                "no access key for Security Center could be read",
             )
         case RetryError() | OldRetryError():
             return _of_broken_connection(inner.__context__, exchange)

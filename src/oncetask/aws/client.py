@@ -25,10 +25,8 @@ from oncetask.errors import Code, OnceTaskError
 from oncetask.proxies import DIRECT, Proxies, Proxy
 
 MESSAGE_CHARS = 300
-_JSON_1_0 = {
-    "dynamodb",
-    "sqs",
-}  # the others of ours (events, secretsmanager, ssm) speak 1.1: models of botocore 1.44.5
+_JSON_1_0 = {"dynamodb", "sqs"}
+"""The others of ours (events, secretsmanager, ssm) speak 1.1: models of botocore 1.44.5."""
 _SIGNATURE = re.compile(r"[0-9a-f]{64}")
 _XML_CODE = re.compile(r"<Code>([\w.]+)</Code>")
 

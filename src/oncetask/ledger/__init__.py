@@ -22,9 +22,9 @@ Seven kinds of record, each changed by one conditional write at a time; no trans
     6  settle each event that the call was sent for   the same
     7  delete the lane                                nothing is left to do
 
-A lost call is searched for under its lane. Its task is adopted by steps 5 to 7; without one the call becomes
-a record of its own, its events wait in their queue, and the lane is released: what is sent for them later is
-a new call.
+An unanswered call is searched for under its lane. Its task is adopted by steps 5 to 7; without one the call
+becomes a record of its own, its events wait in their queue, and the lane is released: what is sent for them
+later is a new call.
 
 A lane's holder is the only one who sends for events of the type, or ends or reopens them, so events need no
 locks of their own: they are read again under the lane. A claim's end frees nothing by itself; it only says

@@ -185,7 +185,7 @@ class Caller:
         call = _call_of(answered)
         try:
             stand = self.settle(call, answer, events, report)
-            # A lost call keeps its lane: whatever task of the type shows up now is searched for as its own.
+            # An unanswered call keeps its lane: whatever task of the type shows up now may be its.
             # And a lane that somebody took over meanwhile is theirs to release: they may be ending events.
             if answer.outcome is not Outcome.LOST and _has_same_holder(answered, lane):
                 self.ledger.release_lane(answered)
