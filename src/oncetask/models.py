@@ -28,6 +28,9 @@ TASK_TYPES = (
 )
 """The ten types of GenerateOnceTask (docstring of alibabacloud-sas20181203 10.3.2)."""
 
+LOST_AFTER_S = 86_400
+"""A task that has not ended so long after it was made counts as `LOST`."""
+
 RUNS_ON_HOSTS = "CLIENT_DEV_OPS"
 """The type that runs operations on hosts: guarded at start, never asked twice."""
 
@@ -86,6 +89,10 @@ class TaskRequest(Ours):
             "Param": compact_json(self.param),
             "Source": self.source,
         }
+
+    def targets(self, key: str | None) -> tuple[str, ...]:
+        """What Param names at that key, comma-joined; none where a route has no `targets`."""
+        return () if key is None else tuple(str(self.param.get(key, "")).split(","))
 
     def line_bytes(self) -> int:
         """Length of the HTTP request line that carries it, in bytes. Raises ValueError: it is no Unicode."""
@@ -269,6 +276,10 @@ class Result(Ours):
     def document(self) -> dict[str, Any]:
         """The result as JSON data."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def as_duplicate(self) -> "Result":
+        """What whoever brings the same event again is told of it."""
+        return self.model_copy(update={"status": Status.DUPLICATE, "error": None, "finish": None})
 
 
 def told_to_others(document: dict[str, Any]) -> dict[str, Any]:

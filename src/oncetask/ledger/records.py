@@ -241,7 +241,7 @@ class Event(Record):
         """What a second delivery of a bound id is told: `duplicate` once it was settled."""
         if self.status not in {Status.CREATED, Status.EXPANDED, Status.FINISHED}:
             return self.result()
-        return self.result().model_copy(update={"status": Status.DUPLICATE, "error": None, "finish": None})
+        return self.result().as_duplicate()
 
 
 class Served(NamedTuple):
@@ -280,9 +280,7 @@ class Call(Ours):
     @property
     def targets(self) -> tuple[str, ...]:
         """What it was sent for; empty where its events name none."""
-        if self.target_key is None:
-            return ()
-        return tuple(str(self.request.param.get(self.target_key, "")).split(","))
+        return self.request.targets(self.target_key)
 
     @property
     def event_ids(self) -> tuple[str, ...]:

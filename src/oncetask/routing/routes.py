@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from oncetask.errors import SettingsError
-from oncetask.models import RUNS_ON_HOSTS, Trigger, compact_json
+from oncetask.models import LOST_AFTER_S, RUNS_ON_HOSTS, Trigger, compact_json
 from oncetask.routing.expressions import Expression
 from oncetask.routing.hosts import Hosts
 from oncetask.routing.params import lack_of
@@ -30,8 +30,6 @@ from oncetask.webhooks.verification import HeaderName, Scheme
 WEEK_S = 604_800
 DAY_S = 86_400
 MOST_OPEN = 5000
-TASK_S = DAY_S
-"""A task counts as lost after that."""
 MORE_S = 3600
 """For the sweeps that tell of an end."""
 LONGEST_S = 100 * 365 * DAY_S
@@ -211,7 +209,7 @@ class Route(BaseModel):
         """How long an id of the route may be bound, from its event's receipt, searches for a lost answer
         aside: waiting, then its task's day, then remembered.
         """
-        return self.expire_s + TASK_S + MORE_S + self.remembered_s()
+        return self.expire_s + LOST_AFTER_S + MORE_S + self.remembered_s()
 
     def _replays_are_remembered(self) -> None:
         tolerance_s = self.verify.signed_time_s if self.verify is not None else None

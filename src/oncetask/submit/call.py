@@ -20,6 +20,7 @@ from oncetask.ledger.records import Call, Event, Lane, LostCall, Served, TaskRec
 from oncetask.ledger.rows import Kept
 from oncetask.models import Answer, Outcome
 from oncetask.submit.grouping import merged_request
+from oncetask.submit.lane import patiently
 from oncetask.submit.lookups import Lookups, Memory
 from oncetask.submit.report import Limits, Report
 from oncetask.submit.resolution import ChangeEvent, Resolver
@@ -32,7 +33,6 @@ CLAIM_SLACK_S = 5.0
 """A claim ends this long after its own call must have ended."""
 BEFORE_CALL_S = 1.5
 """What a claim allows for the margin that a call keeps to its deadline, and for reading its events again."""
-LANE_POLL_S = 0.02
 
 
 class Called(NamedTuple):
@@ -100,12 +100,11 @@ class Caller:
     def _take_lane(
         self, events: Sequence[Event], limits: Limits, lost: Sequence[LostCall]
     ) -> Kept[Lane] | None:
-        waited = Deadline.after(limits.patience_s, self.clock)
-        while True:
-            lane = self.ledger.take_lane(self._lane_for(events, limits.deadline, lost))
-            if lane is not None or waited.left_s() <= 0:
-                return lane
-            self.clock.sleep(min(LANE_POLL_S, waited.left_s()))
+        return patiently(
+            self.clock,
+            limits.patience_s,
+            lambda: self.ledger.take_lane(self._lane_for(events, limits.deadline, lost)),
+        )
 
     def _lane_for(self, events: Sequence[Event], deadline: Deadline, lost: Sequence[LostCall]) -> Lane:
         now_s = self.clock.now_s()

@@ -51,9 +51,7 @@ def merged_request(events: Sequence[Event]) -> TaskRequest:
 
 def targets_of(event: Event) -> list[str]:
     """The targets in the event's own request; none where its route has no `targets`."""
-    if event.target_key is None:
-        return []
-    return str(event.request.param.get(event.target_key, "")).split(",")
+    return list(event.request.targets(event.target_key))
 
 
 @dataclass(slots=True)

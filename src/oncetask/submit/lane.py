@@ -4,7 +4,7 @@ Nobody sends anything for an event of the type meanwhile. A lane whose call is u
 that call's claim has ended, and left as it was.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
@@ -34,7 +34,11 @@ class Held(NamedTuple):
 @contextmanager
 def held(ledger: Ledger, clock: Clock, task_type: str, *, patience_s: float = 0.0) -> Iterator[Held | None]:
     """The type's lane inside the block; None where another has it, also after `patience_s`."""
-    taken = _take(ledger, clock, task_type, patience_s)
+    taken = patiently(
+        clock,
+        patience_s,
+        lambda: _take_free(ledger, clock, task_type) or _take_over(ledger, clock, task_type),
+    )
     try:
         yield taken
     finally:
@@ -43,10 +47,11 @@ def held(ledger: Ledger, clock: Clock, task_type: str, *, patience_s: float = 0.
                 _release(ledger, clock, taken)
 
 
-def _take(ledger: Ledger, clock: Clock, task_type: str, patience_s: float) -> Held | None:
+def patiently[T](clock: Clock, patience_s: float, take: Callable[[], T | None]) -> T | None:
+    """What taking a lane gives, tried until it gives something or the patience is over."""
     waited = Deadline.after(patience_s, clock)
     while True:
-        taken = _take_free(ledger, clock, task_type) or _take_over(ledger, clock, task_type)
+        taken = take()
         if taken is not None or waited.left_s() <= 0:
             return taken
         clock.sleep(min(POLL_S, waited.left_s()))

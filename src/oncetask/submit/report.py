@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from oncetask.clock import Deadline
-from oncetask.models import Answer, Result, Status
+from oncetask.models import Answer, Result
 
 ODD_ANSWERS = 10
 """So many refusals with codes that no list knows close their task type for the invocation."""
@@ -58,8 +58,3 @@ class Heeded:
     def allows(self, task_type: str) -> bool:
         """Whether a call of the type may be made."""
         return not self.ended and task_type not in self.closed_types
-
-
-def duplicate_of(result: Result) -> Result:
-    """What a second event of the same id within one delivery is told."""
-    return result.model_copy(update={"status": Status.DUPLICATE, "error": None, "finish": None})

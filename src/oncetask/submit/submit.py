@@ -20,7 +20,7 @@ from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Event
 from oncetask.models import ErrorInfo, Outcome, Result, Status, Trigger, instant, rejection
 from oncetask.submit.call import CLAIM_SLACK_S, Called, Caller
-from oncetask.submit.report import Heeded, Limits, Report, duplicate_of
+from oncetask.submit.report import Heeded, Limits, Report
 from oncetask.submit.resolution import Resolver
 
 LANE_PATIENCE_S = 1.0
@@ -211,7 +211,7 @@ def _results_in_order(drafts: Sequence[Draft], outcomes: dict[str, Draft]) -> li
             continue
         outcome = outcomes[draft.event_id]
         result = outcome.result() if isinstance(outcome, Event) else outcome
-        results.append(duplicate_of(result) if draft.event_id in told else result)
+        results.append(result.as_duplicate() if draft.event_id in told else result)
         told.add(draft.event_id)
     return results
 

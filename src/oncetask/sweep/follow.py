@@ -5,13 +5,11 @@ from collections.abc import Callable
 from oncetask.clock import Deadline
 from oncetask.errors import QueryFailed
 from oncetask.ledger.records import Event, TaskRecord
-from oncetask.models import Finish, Progress, Status
+from oncetask.models import LOST_AFTER_S, Finish, Progress, Status
 from oncetask.submit.grouping import targets_of
 from oncetask.submit.settlement import Made, is_second_task, with_task
 from oncetask.sweep.context import Context
 from oncetask.sweep.outcomes import awaits_details, finish_for, lost
-
-LOST_AFTER_S = 86_400
 
 
 def follow(context: Context, tasks: list[TaskRecord]) -> str:
