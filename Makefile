@@ -48,7 +48,7 @@ pages: setup ## write what the pages show of the code again: the table of answer
 
 PYTEST := $(PYTHON) -m pytest -q -n 2
 
-test: setup ## the tests that a change is made with: two minutes
+test: setup ## the tests that a change is made with: two to three minutes
 	@$(PYTEST) -m "not slow"
 
 COVERAGE := --cov=src --cov-branch --cov-report=term-missing:skip-covered --cov-fail-under=95

@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
-from oncetask.clock import Clock, Deadline
+from oncetask.clock import Clock, Deadline, patiently
 from oncetask.errors import DamagedRecord, LedgerUnavailable
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Call, Event, Lane, LostCall, Served, TaskRecord
 from oncetask.ledger.rows import Kept
 from oncetask.models import Answer, Outcome
 from oncetask.submit.grouping import merged_request
-from oncetask.submit.lane import patiently
 from oncetask.submit.lookups import Lookups, Memory
 from oncetask.submit.report import Limits, Report
 from oncetask.submit.resolution import ChangeEvent, Resolver

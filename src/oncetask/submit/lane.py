@@ -4,11 +4,11 @@ Nobody sends anything for an event of the type meanwhile. A lane whose call is u
 that call's claim has ended, and left as it was.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
-from oncetask.clock import Clock, Deadline
+from oncetask.clock import Clock, Deadline, patiently
 from oncetask.errors import DamagedRecord, LedgerUnavailable
 from oncetask.ledger.ledger import Ledger
 from oncetask.ledger.records import Lane
@@ -16,7 +16,6 @@ from oncetask.ledger.rows import Kept
 
 HELD_S = 20.0
 """How long a holder may work; one that was frozen for longer finds its lane taken over."""
-POLL_S = 0.02
 
 
 class Held(NamedTuple):
@@ -45,16 +44,6 @@ def held(ledger: Ledger, clock: Clock, task_type: str, *, patience_s: float = 0.
         if taken is not None:
             with suppress(LedgerUnavailable, DamagedRecord):  # the claim ends by itself
                 _release(ledger, clock, taken)
-
-
-def patiently[T](clock: Clock, patience_s: float, take: Callable[[], T | None]) -> T | None:
-    """What taking a lane gives, tried until it gives something or the patience is over."""
-    waited = Deadline.after(patience_s, clock)
-    while True:
-        taken = take()
-        if taken is not None or waited.left_s() <= 0:
-            return taken
-        clock.sleep(min(POLL_S, waited.left_s()))
 
 
 def _take_free(ledger: Ledger, clock: Clock, task_type: str) -> Held | None:
