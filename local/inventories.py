@@ -1,5 +1,7 @@
 """The hosts that an emulator lists: the sample's, a file's, or made up."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from local.emulator import SAMPLE, Host, made_up_hosts, read_hosts
@@ -25,3 +27,13 @@ def inventory(given: str | None = None) -> list[Host]:
         raise CommandError(f"--hosts must be a number or a readable JSON file: {error.strerror}") from None
     except ValueError as error:
         raise CommandError(f"--hosts: {error}") from None
+
+
+def such_as(hosts: Sequence[Host]) -> str:
+    """What to name in a first try: a host whose name and address mean it alone; empty where there is none."""
+    pairs = [(str(host.row["InstanceName"]), str(host.row["IntranetIp"])) for host in hosts]
+    names, addresses = Counter(name for name, _ in pairs), Counter(address for _, address in pairs)
+    for name, address in pairs:
+        if name and address and names[name] == addresses[address] == 1:
+            return f", such as {name}, {address}"
+    return ""

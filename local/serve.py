@@ -16,7 +16,7 @@ from local.deliveries import Payload, keep
 from local.emulator import Behaviour, Emulator
 from local.environments import lasting_ledger, told, with_emulator
 from local.errors import CommandError
-from local.inventories import inventory
+from local.inventories import inventory, such_as
 from local.page import Page
 from local.ports import bound
 from local.routes import row, show_rows
@@ -89,7 +89,7 @@ def _greet(screen: Screen, app: App, emulator: Emulator | None, url: str, *, liv
     screen.line(f"ledger    {app.settings.ledger}")
     if emulator is not None:
         screen.line(f"emulator  {emulator.url}; plan faults at {url}/_emulator/faults")
-        screen.line(f"hosts     {len(emulator.hosts)} in the emulator's list")
+        screen.line(f"hosts     {len(emulator.hosts)} in the emulator's list{such_as(emulator.hosts)}")
     elif live:
         screen.line(f"LIVE: asks {app.settings.endpoint or app.settings.region}", style="bold red")
     screen.line(f"routes    {app.settings.routes}")

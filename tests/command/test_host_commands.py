@@ -12,7 +12,7 @@ from local.emulator import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Emulator, Refuse
 from local.emulator.plans import WORDS
 from local.errors import CommandError
 from local.explain import explain
-from local.inventories import inventory
+from local.inventories import inventory, such_as
 from oncetask.app import App, app_of
 from oncetask.handlers import timer
 
@@ -37,6 +37,12 @@ task_type = "ASSETS_COLLECTION"
 param = {items = "PROC_SNAPSHOT"}
 """
 CHECK = "CLIENT_PROBLEM_CHECK"
+
+
+def test_a_host_to_begin_with_is_named_that_its_name_and_address_mean_alone() -> None:
+    """Of the dozen, one name stands for two hosts; and an empty list has none to name."""
+    assert such_as(inventory()) == ", such as web-10, 10.0.0.51"
+    assert such_as([]) == ""
 
 
 @pytest.fixture
