@@ -136,16 +136,27 @@ def test_a_tick_that_is_none_is_rejected(start: Start, emulator: Emulator) -> No
 
 def test_the_webhook_answers_a_signed_delivery(start: Start, emulator: Emulator) -> None:
     """201, 200 for the same again, 401 for a stranger, and 201 for another over the same connection."""
-    with start("webhook") as sandbox:
-        delivery = check_host("msg-1", "inet-1")
-        stranger = check_host("msg-2", "inet-1", secret="whsec_" + "YSBzdHJhbmdlcg==")
-
-        assert sandbox.invoke(delivery)["statusCode"] == 201
+    delivery = check_host("msg-1", "inet-1")
+    stranger = check_host("msg-2", "inet-1", secret="whsec_" + "YSBzdHJhbmdlcg==")
+    with asked_by_a_cold_start(start, delivery) as sandbox:
         assert sandbox.invoke(delivery)["statusCode"] == 200
         assert sandbox.invoke(stranger)["statusCode"] == 401
         assert sandbox.invoke(check_host("msg-3", "inet-3"))["statusCode"] == 201
         assert [task.targets for task in emulator.tasks] == [("inet-1",), ("inet-3",)]
         assert emulator.connections == 1
+
+
+@contextlib.contextmanager
+def asked_by_a_cold_start(start: Start, delivery: Mapping[str, Any]) -> Iterator[Sandbox]:
+    """A sandbox whose first delivery was answered 201. A cold start on a busy machine may take all the time in
+    which a webhook may ask: then it is 202, nothing was asked, and another one tries.
+    """
+    for _ in range(3):
+        with start("webhook") as sandbox:
+            if sandbox.invoke(delivery)["statusCode"] == 201:
+                yield sandbox
+                return
+    raise AssertionError("three cold starts took two seconds each")
 
 
 def test_the_webhook_answers_what_is_no_delivery(start: Start) -> None:
