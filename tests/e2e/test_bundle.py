@@ -148,8 +148,8 @@ def test_the_webhook_answers_a_signed_delivery(start: Start, emulator: Emulator)
 
 @contextlib.contextmanager
 def asked_by_a_cold_start(start: Start, delivery: Mapping[str, Any]) -> Iterator[Sandbox]:
-    """A sandbox whose first delivery was answered 201. A cold start on a busy machine may take all the time in
-    which a webhook may ask: then it is 202, nothing was asked, and another one tries.
+    """A sandbox whose first delivery was answered 201. A cold start on a busy machine may take all the time
+    in which a webhook may ask: then it is 202, nothing was asked, and another one tries.
     """
     for _ in range(3):
         with start("webhook") as sandbox:
