@@ -43,6 +43,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 def _status(arguments: list[str] | None) -> int:  # noqa: PLR0911 - a line for each way to end
     try:
         oncetask.main(args=arguments, prog_name="oncetask", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message(), file=sys.stderr)
+        return MISUSED
     except click.ClickException as error:
         return _said(error.format_message(), MISUSED)
     except (click.Abort, KeyboardInterrupt):

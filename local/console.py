@@ -6,7 +6,7 @@ from typing import Any
 
 import uvicorn
 
-from local.environments import lasting_ledger, told
+from local.environments import ledger_that_is_there, told
 from local.ledger_queries import summary
 from local.page import Page
 from local.ports import bound
@@ -21,7 +21,7 @@ MOST_BODY_BYTES = 1024
 def main(port: int) -> None:
     """Serve until interrupted. Raises CommandError: no ledger that lasts, or no such port."""
     environment = told()
-    ledger = lasting_ledger(environment)
+    ledger = ledger_that_is_there(environment)
     with closing(app_of(environment)) as app, bound(port) as listening:
         screen = Screen()
         screen.title(f"the page of {ledger}, read-only, at http://127.0.0.1:{listening.getsockname()[1]}/")

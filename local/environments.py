@@ -35,6 +35,15 @@ def with_emulator(environment: dict[str, str], url: str) -> dict[str, str]:
     }
 
 
+def ledger_that_is_there(environment: dict[str, str]) -> str:
+    """The same, for who only looks at one. Raises CommandError: its file is not there, and none is made."""
+    named = lasting_ledger(environment)
+    path = named.removeprefix("sqlite://")
+    if path != named and not Path(path).is_file():
+        raise CommandError(f"there is no ledger at {path}: ONCETASK_LEDGER must name one that is in use")
+    return named
+
+
 def lasting_ledger(environment: dict[str, str]) -> str:
     """The ledger that the environment names. Raises CommandError: none that another process can see."""
     named = environment.get("ONCETASK_LEDGER") or LASTS_NOT

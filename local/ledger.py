@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from local import operator, screen
 from local.damage import Damaged, found_damaged, remove
 from local.durations import shown as shown_s
-from local.environments import lasting_ledger, told
+from local.environments import ledger_that_is_there, told
 from local.errors import NotDone
 from local.ledger_queries import (
     OPEN_STATES,
@@ -58,7 +58,7 @@ class Consent(NamedTuple):
 def _opened() -> Iterator[App]:
     """An app over a ledger that lasts. Raises CommandError."""
     environment = told()
-    lasting_ledger(environment)
+    ledger_that_is_there(environment)
     with closing(app_of(environment)) as app:
         yield app
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from oncetask.webhooks.schemes import Basic, Bearer, Hmac, StandardWebhooks, Token
+from oncetask.webhooks.schemes import Basic, Bearer, Hmac, Nothing, StandardWebhooks, Token
 from oncetask.webhooks.verification import Identified, Scheme
 
 ENCODED = {"hex": bytes.hex, "base64": lambda digest: base64.b64encode(digest).decode()}
@@ -125,4 +125,6 @@ def _shown(scheme: Scheme, key: bytes) -> tuple[dict[str, str], dict[str, str]]:
             return {header: text}, {}
         case Token(parameter=str(parameter)):
             return {}, {parameter: text}
-    return {}, {}
+        case Nothing():
+            return {}, {}
+    raise ValueError(f"nothing here signs by the scheme {scheme.scheme}")

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from local.screen import End, Screen, end_of, why
+from oncetask.ledger.sqlite import SqlStore
 from tests.command.programs import screen_of
 
 SGR = re.compile(r"\x1b\[[0-9;]*m|\x1b\[K|\x1b\[\?25[lh]")
@@ -86,6 +87,7 @@ def test_every_screen_shows_what_it_must(
 ) -> None:
     """Without a traceback, and without orders but colours."""
     more = {**SECRETS, "ONCETASK_LEDGER": f"sqlite://{tmp_path}/ledger.sqlite"}
+    SqlStore(tmp_path / "ledger.sqlite").close()
     goes_on = arguments[0] in {"serve", "emulator", "console"}
 
     lines = plain(screen_of(*arguments, columns=columns, more=more, until=shows if goes_on else None))

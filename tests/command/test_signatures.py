@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from local.signatures import signed
-from oncetask.webhooks.schemes import scheme_of, verify
+from oncetask.webhooks.schemes import SCHEMES, scheme_of, verify
 
 NOW_S = 1_800_000_000.0
 SECRETS = ["env:A"]
@@ -54,6 +54,11 @@ TABLES: list[dict[str, Any]] = [
     {"scheme": "token", "header": "X-Token"},
     {"scheme": "token", "parameter": "token"},
 ]
+
+
+def test_each_scheme_is_among_these() -> None:
+    """Who adds one is reminded that `send` must sign by it."""
+    assert {table["scheme"] for table in TABLES} | {"none"} == set(SCHEMES)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=str)

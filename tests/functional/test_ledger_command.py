@@ -431,6 +431,15 @@ def test_what_cannot_be_done_is_said_in_one_line(
     assert error_code(ambiguous.event("a")) == "Ambiguous"
 
 
+def test_a_ledger_that_is_not_there_is_not_made(run: Run, tmp_path: Path) -> None:
+    """A mistyped name would look healthy: nothing waits in a new file."""
+    printed = run("list", ledger=f"sqlite://{tmp_path}/mistyped.sqlite")
+
+    assert (printed.returncode, printed.stdout) == (1, "")
+    assert f"there is no ledger at {tmp_path}/mistyped.sqlite" in printed.stderr
+    assert not (tmp_path / "mistyped.sqlite").exists()
+
+
 def test_a_ledger_that_nobody_else_can_see_is_refused(run: Run) -> None:
     """`memory://` would look like a ledger in which nothing waits."""
     printed = run("list", ledger="")

@@ -400,8 +400,8 @@ def keys_of(name: str | None) -> Sequence[str]:
 def scheme_of(table: object) -> Scheme:
     """The scheme that a `verify` table describes. Raises ValueError, which pydantic's errors are, too.
 
-    Its message never holds the table's values. A discriminated union of pydantic's would build all nine
-    at every start.
+    Its message never holds the table's values. A discriminated union of pydantic's would build all of
+    them at every start.
     """
     if not isinstance(table, dict):
         raise ValueError("verify must be a table")

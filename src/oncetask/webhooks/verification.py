@@ -85,13 +85,6 @@ class Evidence:
         joined = "/".join(values[0] for values in found)
         return None if _SURROGATE.search(joined) else joined
 
-    def signature(self, name: str, prefix: str = "") -> bytes:
-        """The header's one signature, its prefix taken away. Raises RefusedError."""
-        text = self.header(name, "no-signature")
-        if not text.startswith(prefix):
-            raise RefusedError("no-signature")
-        return raw(text.removeprefix(prefix))
-
     def credentials(self, scheme: str) -> bytes:
         """What follows the scheme's word in `Authorization`. Raises RefusedError."""
         word, _, rest = self.header("authorization", "no-credentials").partition(" ")
