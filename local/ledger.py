@@ -339,7 +339,7 @@ def _event(app: App, event_id: str) -> Event:
     except DamagedRecord:
         raise OperatorError("this record cannot be read: `oncetask ledger show ID` says what to do") from None
     if event is None:
-        raise OperatorError("there is no event of that id")
+        raise OperatorError(f"there is no event {event_id}: `oncetask ledger list` names those that are open")
     return event
 
 

@@ -96,7 +96,7 @@ def open_event(app: App, event_id: str) -> Event:
     """The event of that id, which must be open. Raises OperatorError, and DamagedRecord."""
     event = app.ledger.event(event_id)
     if event is None:
-        raise OperatorError("there is no event of that id")
+        raise OperatorError(f"there is no event {event_id}: `oncetask ledger list` names those that are open")
     if not event.waits:
         raise OperatorError(f"this event is {event.status}: there is nothing to decide")
     return event

@@ -148,7 +148,7 @@ _WORDS: Mapping[What, tuple[Kind, Code, str]] = {
     What.NONE: (
         Kind.SENDER,
         Code.HOST_NOT_FOUND,
-        "Security Center lists no host of this name for which `hosts.where` is so",
+        "Security Center lists no host of this name, or none for which the route's `hosts.where` is so",
     ),
     What.SEVERAL: (
         Kind.SENDER,
